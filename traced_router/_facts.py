@@ -1,0 +1,81 @@
+"""The values that cross from the adapters to the tree: what happened, in plain terms.
+
+An adapter (which knows litellm) makes these; the tree builder (which knows OpenTelemetry)
+turns them into attributes. This module must know neither. ``None`` means unknown, and an
+unknown fact becomes no attribute at all.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class DeploymentFacts:
+    """A deployment as an attempt names it.
+
+    ``model`` has no provider prefix; ``provider`` is spelt as the GenAI conventions spell it;
+    ``server_address`` and ``server_port`` come from ``api_base``, never its path or query.
+    """
+
+    id: str | None = None
+    model: str | None = None
+    provider: str | None = None
+    server_address: str | None = None
+    server_port: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerFacts:
+    """What a provider's answer said of itself: ids, tokens, USD."""
+
+    response_id: str | None = None
+    response_model: str | None = None
+    finish_reasons: tuple[str, ...] = ()
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cache_read_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    cost: float | None = None
+    cache_hit: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FailureFacts:
+    """Why an attempt failed: never with a message, which can hold a prompt.
+
+    ``status_code`` is one that a provider really sent; ``retry_after`` is in seconds.
+    """
+
+    error_type: str
+    category: str = "other"
+    status_code: int | None = None
+    retry_after: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionFacts:
+    """One pick, explained. Scores rank ascending: the lowest wins.
+
+    ``scores`` and ``excluded`` are keyed by deployment id; a value of ``excluded`` is one of
+    :data:`traced_router._names.EXCLUSIONS`. ``seconds`` is the strategy's own time.
+    """
+
+    strategy: str | None = None
+    reason: str | None = None
+    chosen_id: str | None = None
+    total: int | None = None
+    eligible: int | None = None
+    considered: int | None = None
+    excluded: Mapping[str, str] = field(default_factory=dict[str, str])
+    score: float | None = None
+    rank_by: str | None = None
+    inflight: int | None = None
+    runner_up_id: str | None = None
+    runner_up_score: float | None = None
+    seconds: float | None = None
+    predicted_seconds: float | None = None
+    ids: Sequence[str] = ()
+    scores: Mapping[str, float] = field(default_factory=dict[str, float])
+    attributes: Mapping[str, str | int | float | bool] = field(
+        default_factory=dict[str, str | int | float | bool]
+    )
