@@ -1,5 +1,296 @@
+"""The one place that knows what is private in litellm, or may move, and where it was seen.
+
+litellm moves its router: one class up to 1.108 ("classic"), a facade over a Python core at 1.109
+("hosted"), a facade over a Rust core from 1.110 on. When litellm changes, this is the file to
+change: it names every member of the router that :mod:`traced_router._router` overrides, says in
+which versions it was seen, and probes them when a router is built. A seam that is missing takes
+its layer of the trace with it, and is said; it never raises. Seen on 1.95.1, 1.106.2 and 1.109.1
+unless a line says otherwise. It must not know OpenTelemetry.
+"""
+
+import inspect
 from collections.abc import Mapping
-from typing import Final, cast
+from dataclasses import dataclass
+from typing import Any, Final, Literal, TypeAlias, cast
+
+import litellm
+from litellm import Router
+
+# --- engines ---------------------------------------------------------------------------------
+
+Engine: TypeAlias = Literal["classic", "hosted"]
+
+_CORE_PREFIX: Final = "_core_"
+
+
+def _engine() -> Engine:
+    return "hosted" if hasattr(Router, "_core_class") else "classic"
+
+
+ENGINE: Final[Engine] = _engine()
+"""Which router this litellm has: the hosted one makes a core, and a subclass's methods move onto it."""
+
+
+def member(name: str) -> str:
+    """What ``name`` is called inside the router.
+
+    The hosted core keeps the members that it deprecates under ``_core_<name>``, and calls those;
+    reading the old name warns at every request.
+    """
+    core = _CORE_PREFIX + name
+    return core if ENGINE == "hosted" and hasattr(getattr(Router, "_core_class", None), core) else name
+
+
+SELECT_ASYNC: Final = member("async_get_available_deployment")
+SELECT_SYNC: Final = member("get_available_deployment")
+SELECT_PASS_THROUGH_ASYNC: Final = member("async_get_available_deployment_for_pass_through")
+SELECT_PASS_THROUGH_SYNC: Final = member("get_available_deployment_for_pass_through")
+HEALTHY_DEPLOYMENTS: Final = member("async_get_healthy_deployments")
+SET_CUSTOM_STRATEGY: Final = member("set_custom_routing_strategy")
+GET_MODEL_LIST: Final = member("get_model_list")
+
+# --- seams -----------------------------------------------------------------------------------
+
+Layer: TypeAlias = Literal["request", "selection", "attempt", "backoff", "fallback", "stream"]
+Level: TypeAlias = Literal["full", "partial", "none"]
+
+LAYERS: Final[tuple[Layer, ...]] = ("request", "selection", "attempt", "backoff", "fallback", "stream")
+
+
+@dataclass(frozen=True, slots=True)
+class Seam:
+    """A member of the router that an override hangs on, and the parameters that it reads.
+
+    A seam that is not ``vital`` makes its layer partial when it is gone; a vital one makes it
+    vanish. ``since`` is the first version that has it, of those looked at.
+    """
+
+    name: str
+    layer: Layer
+    parameters: tuple[str, ...] = ()
+    vital: bool = False
+    since: str = "1.95"
+
+
+SEAMS: Final = (
+    Seam("factory_function", "request", ("original_function", "call_type"), vital=True),
+    Seam("_update_kwargs_before_fallbacks", "request", ("model", "kwargs")),
+    Seam("function_with_fallbacks", "request"),
+    Seam(SELECT_ASYNC, "selection", ("model", "request_kwargs"), vital=True),
+    Seam(SELECT_SYNC, "selection", ("model", "request_kwargs"), vital=True),
+    Seam(SELECT_PASS_THROUGH_ASYNC, "selection", ("model", "request_kwargs")),
+    Seam(SELECT_PASS_THROUGH_SYNC, "selection", ("model", "request_kwargs")),
+    Seam(SET_CUSTOM_STRATEGY, "selection"),
+    Seam("_get_routing_context", "selection", ("model", "request_kwargs")),
+    Seam("_common_checks_available_deployment", "selection", ("model",)),
+    Seam("_filter_cooldown_deployments", "selection", ("healthy_deployments",)),
+    Seam("_filter_blocked_deployments", "selection", ("healthy_deployments",)),
+    Seam("_async_filter_health_check_unhealthy_deployments", "selection", ("healthy_deployments",)),
+    Seam("_filter_health_check_unhealthy_deployments", "selection", ("healthy_deployments",)),
+    Seam("async_callback_filter_deployments", "selection", ("healthy_deployments",)),
+    Seam("_pre_call_checks", "selection", ("healthy_deployments",)),
+    Seam("_filter_by_routing_plugin_candidates", "selection", ("healthy_deployments",)),
+    Seam(HEALTHY_DEPLOYMENTS, "selection", ("model", "request_kwargs")),
+    Seam("_select_deployment_async", "selection", ("strategy", "selector", "healthy_deployments")),
+    Seam("_select_deployment_sync", "selection", ("strategy", "selector", "healthy_deployments")),
+    Seam("make_call", "attempt", ("original_function",), vital=True),
+    Seam("_update_kwargs_with_deployment", "attempt", ("deployment", "kwargs")),
+    Seam("routing_strategy_pre_call_checks", "attempt", ("deployment",), vital=True),
+    Seam("async_routing_strategy_pre_call_checks", "attempt", ("deployment",), vital=True),
+    Seam("_ageneric_api_call_with_fallbacks_helper", "attempt", ("original_generic_function",)),
+    Seam("_prompt_management_factory", "attempt"),
+    Seam("async_function_with_retries", "backoff", vital=True),
+    Seam("_time_to_sleep_before_retry", "backoff", ("e",), vital=True),
+    Seam("async_function_with_fallbacks", "fallback", vital=True),
+    Seam("async_function_with_fallbacks_common_utils", "fallback", ("e", "kwargs"), vital=True),
+    Seam("_acompletion_streaming_iterator", "stream", ("model_response",)),
+    Seam("_completion_streaming_iterator", "stream", ("model_response", "initial_kwargs")),
+    Seam("_aresponses_streaming_iterator", "stream", ("response",)),
+    Seam("_aanthropic_messages_streaming_iterator", "stream", ("response",), since="1.106"),
+    Seam("_silent_experiment_acompletion", "request"),
+    Seam("_silent_experiment_completion", "request"),
+)
+
+
+def probe(core: type) -> Mapping[Layer, Level]:
+    """How much of each layer ``core``, the class that runs the router's loop, can show."""
+    levels: dict[Layer, Level] = dict.fromkeys(LAYERS, "full")
+    for seam in SEAMS:
+        if not _holds(core, seam):
+            worse: Level = "none" if seam.vital else "partial"
+            levels[seam.layer] = "none" if "none" in (worse, levels[seam.layer]) else "partial"
+    return levels
+
+
+def _holds(core: type, seam: Seam) -> bool:
+    if seam.since != "1.95" and not hasattr(core, seam.name):
+        return True  # older litellm than the seam: there is nothing to be seen there
+    function = inspect.getattr_static(core, seam.name, None)
+    if function is None:
+        return False
+    try:
+        known = inspect.signature(function).parameters
+    except (TypeError, ValueError):
+        return True
+    if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in known.values()):
+        return True
+    return all(name in known for name in seam.parameters)
+
+
+FOREIGN: Final[Mapping[Layer, Level]] = {
+    "request": "full",
+    "selection": "none",
+    "attempt": "full",
+    "backoff": "full",
+    "fallback": "none",
+    "stream": "partial",
+}
+"""What is left on a core whose loop ignores Python overrides: its host's ``invoke`` and ``sleep``."""
+
+# --- entry points ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A public method of the router: where its model stands among positional arguments."""
+
+    name: str
+    operation: str
+    model_at: int = 0
+
+
+ENTRIES: Final = (
+    Entry("completion", "chat"),
+    Entry("acompletion", "chat"),
+    Entry("schedule_acompletion", "chat"),
+    Entry("text_completion", "text_completion"),
+    Entry("atext_completion", "text_completion"),
+    Entry("aadapter_completion", "adapter_completion", 1),
+    Entry("embedding", "embeddings"),
+    Entry("aembedding", "embeddings"),
+    Entry("image_generation", "image_generation", 1),
+    Entry("aimage_generation", "image_generation", 1),
+    Entry("atranscription", "transcription", 1),
+    Entry("aspeech", "speech"),
+    Entry("arerank", "rerank"),
+    Entry("acreate_file", "create_file"),
+    Entry("acreate_batch", "create_batch"),
+    Entry("aretrieve_batch", "retrieve_batch"),
+    Entry("acancel_batch", "cancel_batch"),
+    Entry("alist_batches", "list_batches"),
+    Entry("avector_store_create", "vector_store_create"),
+    Entry("aguardrail", "guardrail"),
+)
+
+BATCHES: Final = (
+    "abatch_completion",
+    "abatch_completion_one_model_multiple_requests",
+    "abatch_completion_fastest_response",
+)
+
+# litellm's call names whose operation is not simply the name without its leading ``a``.
+_OPERATIONS: Final[Mapping[str, str]] = {
+    "aresponses": "chat",
+    "responses": "chat",
+    "anthropic_messages": "chat",
+    "avector_store_search": "retrieval",
+    "vector_store_search": "retrieval",
+    "_arealtime": "realtime",
+    "_aresponses_websocket": "responses_websocket",
+    "a_add_message": "add_message",
+    "aadapter_generate_content": "generate_content",
+    "agenerate_content_stream": "generate_content",
+    "generate_content_stream": "generate_content",
+}
+
+
+def operation_of(call_name: str) -> str:
+    """``gen_ai.operation.name`` of a call that ``factory_function`` makes.
+
+    The conventions' name where they have one, else litellm's call name without its leading ``a``.
+    """
+    known = _OPERATIONS.get(call_name)
+    if known is not None:
+        return known
+    return call_name[1:] if call_name[:1] == "a" else call_name
+
+
+START_AT_UPDATE: Final = frozenset({"_arerank", "aretrieve_batch"})
+"""Attempt functions without pre-call checks: litellm is called right after the deployment's parameters are in."""
+
+START_AT_SELECTION: Final = frozenset({"text_completion"})
+"""Attempt functions that do not even do that (sync text completion)."""
+
+NO_CHECKS_BY_ID: Final = frozenset({"_completion"})
+"""Attempt functions that skip the pre-call checks when the model is a deployment's id."""
+
+FALLBACK_DEPTH: Final = "fallback_depth"
+TARGET_ORDER: Final = "_target_order"
+EXCLUDED_IDS: Final = "_excluded_deployment_ids"
+RETRY_SKIPPED_IDS: Final = "_retry_skipped_deployment_ids"
+TRACE_ID: Final = "litellm_trace_id"
+SESSION_ID: Final = "litellm_session_id"
+
+# --- the router's own state ------------------------------------------------------------------
+
+_MISSING: Final = object()
+
+
+def state(router: object, name: str, default: object = None) -> Any:
+    """An attribute of the router, read where the engine keeps it, so that no old name warns."""
+    if ENGINE == "hosted":
+        found = getattr(router, _CORE_PREFIX + name, _MISSING)
+        if found is not _MISSING:
+            return found
+    return getattr(router, name, default)
+
+
+def model_group_of(router: object, model: object) -> str | None:
+    """The group that a caller's ``model`` stands for: a deployment's id becomes its group's name."""
+    if not isinstance(model, str):
+        return None if model is None else str(model)
+    if model in (state(router, "model_names") or ()):
+        return model
+    indices = state(router, "model_id_to_deployment_index_map") or {}
+    if model in indices:
+        deployments = state(router, "model_list") or ()
+        found = deployments[indices[model]]
+        return str(found.get("model_name") or model)
+    return model
+
+
+def is_deployment_id(router: object, model: object) -> bool:
+    """Whether ``model`` names a deployment rather than a group."""
+    return (
+        isinstance(model, str)
+        and model not in (state(router, "model_names") or ())
+        and model in (state(router, "model_id_to_deployment_index_map") or {})
+    )
+
+
+def group_of_provider_model(router: object, model: object) -> str | None:
+    """The group of the deployment that ``specific_deployment=True`` asks for by its provider's model."""
+    for deployment in state(router, "model_list") or ():
+        if deployment.get("litellm_params", {}).get("model") == model:
+            return str(deployment.get("model_name"))
+    return None
+
+
+def routing_strategy(router: object) -> str | None:
+    """The router's own strategy, as a name."""
+    strategy = state(router, "routing_strategy")
+    return getattr(strategy, "value", strategy)
+
+
+def specific_fallback(fallbacks: object, model_group: str | None) -> bool:
+    """Whether ``fallbacks`` has a chain for ``model_group`` itself, not only the ``*`` that fits all."""
+    from litellm.router_utils.fallback_event_handlers import get_fallback_model_group
+
+    if not isinstance(fallbacks, list) or model_group is None:
+        return False
+    own = [f for f in cast("list[object]", fallbacks) if not (isinstance(f, dict) and "*" in f)]
+    found, _ = get_fallback_model_group(fallbacks=own, model_group=model_group)
+    return found is not None
 
 # --- objects ---------------------------------------------------------------------------------
 # litellm's answers, streams and exceptions, and what is private in them.

@@ -37,9 +37,9 @@ MAX_GROUP_IN_NAME: Final = 64
 BACKOFF_SPAN: Final = "router.backoff"
 
 
-def request_span(operation: str, model_group: str) -> str:
-    """Name of a request span."""
-    return f"router.{operation} {model_group[:MAX_GROUP_IN_NAME]}"
+def request_span(operation: str, model_group: str | None) -> str:
+    """Name of a request span; a call that names no model (listing files) has no group either."""
+    return f"router.{operation} {model_group[:MAX_GROUP_IN_NAME]}" if model_group else f"router.{operation}"
 
 
 def selection_span(model_group: str) -> str:

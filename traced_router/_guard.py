@@ -1,0 +1,90 @@
+"""The one place where a fault of our own ends: logged once, counted, and never raised.
+
+Tracing must not change a call (contract, invariant 6), so every function that an adapter calls
+on the tree goes through :func:`fails_open`. What the caller's own call raises never passes
+here: adapters re-raise it untouched. This module must not know litellm.
+"""
+
+import functools
+import logging
+from collections.abc import Callable
+from typing import Concatenate, Final, ParamSpec, Protocol, TypeVar
+
+from opentelemetry import metrics
+
+from traced_router import _names
+
+logger: Final = logging.getLogger("traced_router")
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Guard:
+    """Counts the faults of one router's tracing, and logs the first of each place."""
+
+    __slots__ = ("_counter", "_counter_of", "_provider", "_seen", "faults")
+
+    def __init__(self, provider: Callable[[], metrics.MeterProvider]) -> None:
+        self._provider = provider
+        self._counter: metrics.Counter | None = None
+        self._counter_of: object = None
+        self._seen: set[str] = set()
+        self.faults = 0
+
+    def report(self, where: str, fault: BaseException) -> None:
+        """Take note of ``fault``, raised in ``where``. Never raises."""
+        self.faults += 1
+        if where not in self._seen:
+            self._seen.add(where)
+            # The type and the place say enough: a message can hold what the caller sent.
+            logger.error(
+                "tracing failed in %s with %s; the call goes on, and further faults there are only counted",
+                where,
+                type(fault).__name__,
+                exc_info=logger.isEnabledFor(logging.DEBUG),
+            )
+        try:
+            self._count(where)
+        except Exception:  # noqa: BLE001  # a broken meter provider is the last thing that may raise here
+            logger.debug("counting a tracing fault failed", exc_info=True)
+
+    def _count(self, where: str) -> None:
+        provider = self._provider()
+        if self._counter is None or self._counter_of is not provider:
+            self._counter = provider.get_meter("traced_router").create_counter(
+                _names.TRACING_ERRORS, unit="{error}", description="Faults inside tracing; the calls went on."
+            )
+            self._counter_of = provider
+        self._counter.add(1, {_names.TRACING_WHERE: where})
+
+
+class Guarded(Protocol):
+    """Whatever has a guard."""
+
+    @property
+    def guard(self) -> Guard:
+        """Where its faults go."""
+        ...
+
+
+G = TypeVar("G", bound=Guarded)
+
+
+def fails_open(
+    where: str,
+) -> Callable[[Callable[Concatenate[G, P], T]], Callable[Concatenate[G, P], T | None]]:
+    """Make a method answer ``None`` where it would have raised, and report the fault as ``where``."""
+
+    def decorate(method: Callable[Concatenate[G, P], T]) -> Callable[Concatenate[G, P], T | None]:
+        @functools.wraps(method)
+        def guarded(self: G, *args: P.args, **kwargs: P.kwargs) -> T | None:
+            try:
+                return method(self, *args, **kwargs)
+            except Exception as fault:  # noqa: BLE001  # failing open is this function's purpose
+                self.guard.report(where, fault)
+                return None
+
+        return guarded
+
+    return decorate

@@ -1,0 +1,154 @@
+"""One request and the ways to answer it: behaviours turned into bytes, pauses and broken connections.
+
+Here alone behaviours, endpoints and HTTP meet. The log is told before the bytes that a client
+could act on: a test that has its answer finds ``finished`` already true.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Final
+
+from traced_router.testing._provider_behaviours import (
+    Answer,
+    DieMidStream,
+    Drop,
+    ErrorEventMidStream,
+    Malformed,
+    NotFound,
+    SlowFirstByte,
+    Status,
+)
+from traced_router.testing._provider_bodies import Call
+from traced_router.testing._provider_endpoints import OPENAI, Endpoint
+from traced_router.testing._provider_gate import Gate
+from traced_router.testing._provider_http import Reply
+from traced_router.testing._provider_log import Entry
+from traced_router.testing._provider_streams import Script, dumps
+
+_JSON: Final = "application/json"
+_EVENTS: Final = "text/event-stream; charset=utf-8"
+
+
+class Exchange:
+    """One request being answered. Every method raises ``ConnectionError`` when the client has gone."""
+
+    __slots__ = ("_call", "_endpoint", "_entry", "_reply", "_streams")
+
+    def __init__(self, endpoint: Endpoint | None, call: Call, reply: Reply, entry: Entry, *, streams: bool) -> None:
+        self._endpoint = endpoint
+        self._call = call
+        self._reply = reply
+        self._entry = entry
+        self._streams = streams
+
+    async def answer(self, answer: Answer) -> None:
+        """All of it."""
+        if self._endpoint is None:
+            await self.status(NotFound(message=f"the fake provider has no endpoint {self._call.path}"))
+        elif script := self._script(answer):
+            await self._start(_EVENTS, answer.headers)
+            await self._chunks(script, answer, len(script.chunks))
+            await self._end(script.closing)
+        else:
+            content_type, body = self._whole(answer)
+            await self._send(200, content_type, answer.headers, body)
+
+    async def status(self, status: Status) -> None:
+        """An HTTP status with a body in the endpoint's protocol, or the one that was given."""
+        protocol = OPENAI if self._endpoint is None else self._endpoint.protocol
+        body = protocol.error(status) if status.body is None else status.body
+        content = body.encode() if isinstance(body, str) else dumps(body)
+        await self._send(status.code, _JSON, status.all_headers, content)
+
+    async def malformed(self, behaviour: Malformed) -> None:
+        """200 with garbage, as a body or as an event."""
+        garbage = behaviour.garbage.encode()
+        if self._streams:
+            await self._start(_EVENTS, {})
+            await self._end(b"data: %b\n\n" % garbage)
+        else:
+            await self._send(200, _JSON, {}, garbage)
+
+    def drop(self, behaviour: Drop) -> None:
+        """Not a byte."""
+        self._reply.hang_up(reset=behaviour.reset)
+
+    async def slow(self, behaviour: SlowFirstByte) -> None:
+        """The head, then a wait, then the rest."""
+        answer = behaviour.answer
+        script = self._script(answer)
+        content_type, body = (_EVENTS, b"") if script else self._whole(answer)
+        await self._start(content_type, answer.headers, None if script else len(body))
+        await asyncio.sleep(behaviour.seconds)
+        if behaviour.gate is not None:
+            await behaviour.gate.passage()
+        if script:
+            await self._chunks(script, answer, len(script.chunks))
+        await self._end(script.closing if script else body)
+
+    async def die(self, behaviour: DieMidStream) -> None:
+        """A part of the answer, then the end of the connection."""
+        answer = behaviour.answer
+        if script := self._script(answer):
+            await self._start(_EVENTS, answer.headers)
+            await self._chunks(script, answer, behaviour.after_chunks)
+        else:
+            content_type, body = self._whole(answer)
+            await self._start(content_type, answer.headers, len(body))
+            await self._reply.write(body[: len(body) // 2] if behaviour.after_chunks else b"")
+        self._reply.hang_up(reset=behaviour.reset)
+
+    async def turn_into_error(self, behaviour: ErrorEventMidStream) -> None:
+        """A part of a stream, then the protocol's error event."""
+        answer = behaviour.answer
+        script = self._script(answer)
+        if self._endpoint is None or script is None:
+            await self.status(behaviour.error)
+            return
+        await self._start(_EVENTS, answer.headers)
+        await self._chunks(script, answer, behaviour.after_chunks)
+        await self._end(self._endpoint.protocol.error_event(behaviour.error))
+
+    def _script(self, answer: Answer) -> Script | None:
+        maker = self._endpoint.stream if self._endpoint is not None and self._streams else None
+        return None if maker is None else maker(self._call, answer)
+
+    def _whole(self, answer: Answer) -> tuple[str, bytes]:
+        """Content type and body of an answer in one piece; an unknown endpoint's is empty."""
+        if self._endpoint is None:
+            return _JSON, b"{}"
+        body = self._endpoint.body(self._call, answer)
+        return self._endpoint.content_type, body if isinstance(body, bytes) else dumps(body)
+
+    async def _chunks(self, script: Script, answer: Answer, count: int) -> None:
+        """The first ``count`` chunks, at the pace and with the stops that the answer says."""
+        await _stop_at(answer.hold_after_chunk, 0)
+        for number, chunk in enumerate(script.chunks[:count], 1):
+            if number > 1 and answer.chunk_delay:
+                await asyncio.sleep(answer.chunk_delay)
+            await self._reply.write(chunk)
+            await _stop_at(answer.hold_after_chunk, number)
+
+    async def _start(self, content_type: str, headers: Mapping[str, str], length: int | None = None) -> None:
+        self._reply.check()
+        self._entry.status = 200
+        await self._reply.start(200, self._headers(content_type, headers), length)
+
+    async def _end(self, rest: bytes) -> None:
+        self._reply.check()
+        self._entry.finished = True
+        await self._reply.end(rest)
+
+    async def _send(self, code: int, content_type: str, headers: Mapping[str, str], body: bytes) -> None:
+        self._reply.check()
+        self._entry.status = code
+        self._entry.finished = True
+        await self._reply.send(code, self._headers(content_type, headers), body)
+
+    def _headers(self, content_type: str, headers: Mapping[str, str]) -> dict[str, str]:
+        return {"content-type": content_type, "x-request-id": self._call.new_id("req"), **headers}
+
+
+async def _stop_at(hold: tuple[int, Gate] | None, number: int) -> None:
+    if hold is not None and hold[0] == number:
+        await hold[1].passage()
