@@ -20,17 +20,7 @@ from types import TracebackType
 from typing import Final, Self, cast
 from urllib.parse import quote, unquote
 
-from traced_router.testing._provider_behaviours import (
-    Answer,
-    Behaviour,
-    DieMidStream,
-    Drop,
-    ErrorEventMidStream,
-    Hang,
-    Malformed,
-    SlowFirstByte,
-    Status,
-)
+from traced_router.testing._provider_behaviours import Answer, Behaviour, Hang
 from traced_router.testing._provider_bodies import Call
 from traced_router.testing._provider_endpoints import find
 from traced_router.testing._provider_exchange import Exchange
@@ -214,7 +204,7 @@ class FakeProvider:
         """
         self._log.open.wait(lambda count: count == 0, timeout, "all requests to end")
 
-    async def idle(self, timeout: float = PATIENCE) -> None:
+    async def idle(self, timeout: float = PATIENCE) -> None:  # noqa: ASYNC109 - a test says how long
         """As :meth:`wait_idle`, for an async test."""
         await self._log.open.until(lambda count: count == 0, timeout, "all requests to end")
 
@@ -226,7 +216,7 @@ class FakeProvider:
         deployment = unquote(path.split("/", 2)[1]) if path.startswith("/") else ""
         endpoint = find(request.method, path)
         body = _json(request.body)
-        asked = cast("Mapping[str, object]", body) if isinstance(body, dict) else {}
+        asked = _fields(body)
         stream = (
             endpoint is not None
             and endpoint.stream is not None
@@ -270,28 +260,13 @@ class FakeProvider:
             await asyncio.sleep(behaviour.delay)
         if behaviour.hold_before is not None:
             await behaviour.hold_before.passage()
-        match behaviour:
-            case Hang():
-                with self._lock:
-                    hanging = self._hanging
-                await hanging.passage()
-                await self._play(behaviour.then, exchange)
-            case Drop():
-                exchange.drop(behaviour)
-            case Status():
-                await exchange.status(behaviour)
-            case Malformed():
-                await exchange.malformed(behaviour)
-            case Answer():
-                await exchange.answer(behaviour)
-            case SlowFirstByte():
-                await exchange.slow(behaviour)
-            case DieMidStream():
-                await exchange.die(behaviour)
-            case ErrorEventMidStream():
-                await exchange.turn_into_error(behaviour)
-            case _:
-                raise TypeError(f"expected one of the behaviours of traced_router.testing, got {behaviour!r}")
+        if isinstance(behaviour, Hang):
+            with self._lock:
+                hanging = self._hanging
+            await hanging.passage()
+            await self._play(behaviour.then, exchange)
+        else:
+            await exchange.play(behaviour)
 
 
 def _json(raw: bytes) -> object:
@@ -300,6 +275,10 @@ def _json(raw: bytes) -> object:
         return cast("object", json.loads(raw)) if raw else None
     except ValueError:
         return None
+
+
+def _fields(body: object) -> Mapping[str, object]:
+    return cast("dict[str, object]", body) if isinstance(body, dict) else {}
 
 
 def _model(path: str, body: Mapping[str, object], raw: bytes) -> str:

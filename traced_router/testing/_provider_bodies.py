@@ -112,8 +112,8 @@ def responses_items(answer: Answer) -> list[Body]:
     """The output of a finished response: the message when there is text, and the tool calls."""
     items: list[Body] = []
     if answer.full_text or not answer.tool_calls:
-        part = {"type": "output_text", "text": answer.full_text, "annotations": []}
-        items.append({"id": "msg_1", "type": "message", "role": "assistant", "status": "completed", "content": [part]})
+        content = [responses_part(answer.full_text)]
+        items.append({"id": "msg_1", "type": "message", "role": "assistant", "status": "completed", "content": content})
     items += [
         {
             "id": f"fc_{index + 1}",
@@ -126,6 +126,10 @@ def responses_items(answer: Answer) -> list[Body]:
         for index, tool in enumerate(answer.tool_calls)
     ]
     return items
+
+
+def responses_part(text: str) -> Body:
+    return {"type": "output_text", "text": text, "annotations": ()}
 
 
 def responses_envelope(call: Call, answer: Answer, response_id: str, items: list[Body] | None) -> Body:

