@@ -10,7 +10,7 @@ from statistics import mean
 
 sys.path[:0] = [str(Path(__file__).resolve().parent.parent), str(Path(__file__).resolve().parent.parent / "strategies")]
 
-from benchmarks.simulation.contenders import BASELINES, ORACLE, Contender, load
+from benchmarks.simulation.contenders import BASELINES, ORACLE, Contender, litellm_builtins, load
 from benchmarks.simulation.metrics import percentile
 from benchmarks.simulation.runner import calls_of, run
 from benchmarks.simulation.worlds import WORLDS
@@ -24,7 +24,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--quick", action="store_true")
     options = parser.parse_args()
-    contenders: list[Contender] = [*BASELINES, *map(load, options.strategy), ORACLE]
+    contenders: list[Contender] = [*litellm_builtins(), *BASELINES, *map(load, options.strategy), ORACLE]
     for key in options.world or list(WORLDS):
         world = WORLDS[key](0.6 if options.quick else 1.0)
         print(f"\n{key} {world.title}")

@@ -12,8 +12,8 @@ from typing import Protocol
 
 from traced_router.strategy import Candidate, Decision, Outcome, RoutingRequest, Ticket
 
-from .servers import Server
-from .workload import Call
+from benchmarks.simulation.servers import Server
+from benchmarks.simulation.workload import Call
 
 
 class _Base:
@@ -168,11 +168,13 @@ class Oracle:
             message = "the oracle was not told which call it picks for: set its router first"
             raise RuntimeError(message)
         now = self.clock()
-        chosen = min(
-            candidates,
-            key=lambda c: (self.servers[c.id].open(now) < 1.0, self.servers[c.id].expected_seconds(call)),
-        )
+        chosen = min(candidates, key=lambda candidate: self._wait(candidate, call, now))
         return Decision(chosen.id, "external", inflight=self.servers[chosen.id].inflight)
+
+    def _wait(self, candidate: Candidate, call: Call, now: float) -> float:
+        """Expected seconds, repeated for as often as the server is expected to fail."""
+        server = self.servers[candidate.id]
+        return server.expected_seconds(call) / max(1e-9, server.open(now))
 
     def started(self, ticket: Ticket) -> None:
         """The servers know."""

@@ -1,15 +1,17 @@
 """Who competes, by name, and the terms on which each does."""
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib import import_module
 from random import Random
+from typing import Any
 
 from traced_router.strategy import RoutingStrategy
 
-from . import baselines
-from .resilience import ExcludeTried, Resilience
-from .servers import Server
+from benchmarks.simulation import baselines
+from benchmarks.simulation.resilience import ExcludeTried, Resilience
+from benchmarks.simulation.servers import Server
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,11 +22,17 @@ class Setting:
         clock: virtual time.
         rng: its own random source.
         servers: the truth; only the oracle looks.
+        store: what the routers of a fleet share, when they share.
     """
 
     clock: Callable[[], float]
     rng: Random
     servers: dict[str, Server]
+    store: dict[str, Any]
+
+
+Scope = Callable[[Callable[[], float], Random], AbstractContextManager[None]]
+"""What is in force while a contender runs, given the clock and a random source."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +46,7 @@ class Contender:
         cooldown: whether litellm's cooldown filters its candidates.
         resilience: builds the layer beside it, when it has one.
         configured: whether candidates carry the operator's weights and limits.
+        scope: patches litellm for the length of a run.
     """
 
     name: str
@@ -46,6 +55,7 @@ class Contender:
     cooldown: bool = True
     resilience: Callable[[Setting], Resilience] | None = None
     configured: bool = False
+    scope: Scope | None = None
 
 
 def _simple(kind: Callable[[Random], RoutingStrategy]) -> Callable[[Setting], RoutingStrategy]:
@@ -71,6 +81,27 @@ ORACLE = Contender(
     cooldown=False,
     resilience=_no_resilience,
 )
+
+
+def litellm_builtins() -> Sequence[Contender]:
+    """litellm's own strategies; imports litellm, which takes seconds."""
+    handlers = import_module("benchmarks.simulation.litellm_handlers")
+
+    def builtin(name: str, make: Callable[[Setting], RoutingStrategy], *, configured: bool = False) -> Contender:
+        scope = handlers.virtual_litellm
+        return Contender(f"litellm {name}", make, kind="litellm", configured=configured, scope=scope)
+
+    def cached(kind: Callable[..., RoutingStrategy], *args: float) -> Callable[[Setting], RoutingStrategy]:
+        return lambda setting: kind(setting.store.setdefault("cache", handlers.DualCache()), *args)
+
+    return (
+        builtin("simple-shuffle", lambda _: handlers.SimpleShuffle()),
+        builtin("weighted-shuffle", lambda _: handlers.SimpleShuffle(), configured=True),
+        builtin("least-busy", cached(handlers.LeastBusy)),
+        builtin("latency", cached(handlers.LowestLatency, 0.0)),
+        builtin("latency-buffer-0.5", cached(handlers.LowestLatency, 0.5)),
+        builtin("usage-v2", cached(handlers.UsageV2), configured=True),
+    )
 
 
 def load(target: str) -> Contender:

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from .loop import EventLoop
-from .servers import Server
+from benchmarks.simulation.loop import EventLoop
+from benchmarks.simulation.servers import Server
 
 
 class Site(Protocol):

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from traced_router.strategy import Status
 
-from .workload import Call
+from benchmarks.simulation.workload import Call
 
 
 @dataclass(slots=True)

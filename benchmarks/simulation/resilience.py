@@ -1,6 +1,6 @@
 """What the simulated router asks of a resilience layer, and how litellm's own cooldown behaves."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -12,40 +12,55 @@ FAILURE_MINIMUM = 5
 """litellm's ``DEFAULT_COOLDOWN_TIME_SECONDS``, ``DEFAULT_FAILURE_THRESHOLD_PERCENT`` and ``..._MINIMUM_REQUESTS``."""
 
 
-class Resilience(Protocol):
-    """The layer beside a strategy: what it may not pick, and whether a failure may be retried."""
+class Eligible(Protocol):
+    """What is left to rank."""
 
-    def filter(
-        self, request: RoutingRequest, candidates: Sequence[Candidate], now: float
-    ) -> tuple[Sequence[Candidate], Mapping[str, str]]:
-        """The eligible candidates, never empty, and why the others are not (id to reason)."""
+    @property
+    def candidates(self) -> Sequence[Candidate]:
+        """Never empty."""
+        ...
+
+
+class Resilience(Protocol):
+    """The layer beside a strategy, as ``traced_router.resilience.Resilience`` has it."""
+
+    def filter(self, request: RoutingRequest, candidates: Sequence[Candidate]) -> Eligible:
+        """Leave out what should not be picked now."""
+        ...
+
+    def started(self, ticket: Ticket) -> None:
+        """An attempt leaves."""
         ...
 
     def finished(self, ticket: Ticket, outcome: Outcome) -> None:
-        """How an attempt ended."""
+        """An attempt ended."""
         ...
 
-    def allow_retry(self, now: float) -> bool:
+    def allow_retry(self) -> bool:
         """Whether the retry budget has room for one more; takes it when it has."""
         ...
 
 
-class ExcludeTried:
-    """The least of resilience: never the same deployment twice in one request."""
+@dataclass(frozen=True, slots=True)
+class _Rest:
+    candidates: Sequence[Candidate]
 
-    def filter(
-        self, request: RoutingRequest, candidates: Sequence[Candidate], now: float  # noqa: ARG002
-    ) -> tuple[Sequence[Candidate], Mapping[str, str]]:
+
+class ExcludeTried:
+    """The least of resilience: never the same deployment twice in one request. The oracle's."""
+
+    def filter(self, request: RoutingRequest, candidates: Sequence[Candidate]) -> Eligible:
         """Drop what this request has tried, unless nothing else is left."""
-        if not request.tried:
-            return candidates, {}
         left = [candidate for candidate in candidates if candidate.id not in request.tried]
-        return (left, dict.fromkeys(request.tried, "already_tried")) if left else (candidates, {})
+        return _Rest(left or candidates)
+
+    def started(self, ticket: Ticket) -> None:
+        """Nothing to note."""
 
     def finished(self, ticket: Ticket, outcome: Outcome) -> None:
         """Nothing to learn."""
 
-    def allow_retry(self, now: float) -> bool:  # noqa: ARG002
+    def allow_retry(self) -> bool:
         """Always."""
         return True
 

@@ -11,13 +11,17 @@ from dataclasses import dataclass
 
 from traced_router.strategy import Candidate, Decision, Outcome, RoutingRequest, RoutingStrategy, Status, Ticket
 
-from .loop import EventLoop
-from .metrics import Recorder
-from .resilience import Cooldown, Resilience
-from .servers import Job, Server
-from .workload import Call
+from benchmarks.simulation.loop import EventLoop
+from benchmarks.simulation.metrics import Recorder
+from benchmarks.simulation.resilience import Cooldown, Resilience
+from benchmarks.simulation.servers import Job, Server
+from benchmarks.simulation.workload import Call
 
 GROUP = "group"
+
+
+class NoDeploymentError(Exception):
+    """A strategy finds nothing to pick, as litellm's usage-based one can: a failed attempt."""
 
 
 @dataclass(slots=True, eq=False)
@@ -72,11 +76,10 @@ class SimulatedRouter:
         self._attempt(flight)
 
     def _attempt(self, flight: _Flight) -> None:
-        now = self._loop.now
         flight.attempt += 1
         candidates = self._candidates()
         if self._cooldown is not None:
-            candidates = self._cooldown.filter(candidates, now)
+            candidates = self._cooldown.filter(candidates, self._loop.now)
             if not candidates:
                 self._end(flight, "error")
                 return
@@ -90,23 +93,22 @@ class SimulatedRouter:
             size=lambda: call.estimate,
         )
         if self._resilience is not None:
-            candidates, _ = self._resilience.filter(request, candidates, now)
-        decision = self._pick(call, request, candidates)
-        if decision is None:
-            self._end(flight, "error")
-            return
-        self._send(flight, request, decision)
-
-    def _pick(self, call: Call, request: RoutingRequest, candidates: Sequence[Candidate]) -> Decision | None:
-        """``None`` when the strategy itself finds nothing to pick, as litellm's usage-based one can."""
+            candidates = self._resilience.filter(request, candidates).candidates
         self.looking_at = call
-        return self.strategy.pick(request, candidates)
+        try:
+            decision = self.strategy.pick(request, candidates)
+        except NoDeploymentError:
+            self._retry(flight)
+        else:
+            self._send(flight, request, decision)
 
     def _send(self, flight: _Flight, request: RoutingRequest, decision: Decision) -> None:
         ticket = Ticket(decision.id, GROUP, self._loop.now, request)
         flight.ticket = ticket
         flight.server = self._servers[decision.id]
         self.strategy.started(ticket)
+        if self._resilience is not None:
+            self._resilience.started(ticket)
         self._recorder.picked(self._loop.now, decision.id)
         on_first = (lambda _: self._first_chunk(flight)) if flight.call.stream else None
         flight.job = Job(flight.call, on_first, lambda job: self._done(flight, job))
@@ -125,15 +127,16 @@ class SimulatedRouter:
         self._finish(flight, job, status)
         if status in ("ok", "cancelled"):
             self._end(flight, status)
-        elif self._may_retry(flight):
+        else:
+            self._retry(flight)
+
+    def _retry(self, flight: _Flight) -> None:
+        """At once, as litellm does while the group has healthy deployments; never after a first chunk."""
+        allowed = flight.attempt <= self._num_retries and flight.first_chunk is None
+        if allowed and (self._resilience is None or self._resilience.allow_retry()):
             self._attempt(flight)
         else:
             self._end(flight, "error")
-
-    def _may_retry(self, flight: _Flight) -> bool:
-        if flight.attempt > self._num_retries or flight.first_chunk is not None:
-            return False
-        return self._resilience is None or self._resilience.allow_retry(self._loop.now)
 
     def _finish(self, flight: _Flight, job: Job, status: Status) -> None:
         ticket = flight.ticket

@@ -1,21 +1,22 @@
 """One contender in one world with one seed."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from random import Random
 from time import perf_counter
 
 from traced_router.strategy import Candidate
 
-from .baselines import Oracle
-from .contenders import Contender, Setting
-from .loop import EventLoop
-from .metrics import Recorder
-from .resilience import Cooldown
-from .router import GROUP, SimulatedRouter
-from .servers import PrefixCache, Server
-from .workload import Call, make_calls
-from .worlds import ServerSpec, World
+from benchmarks.simulation.baselines import Oracle
+from benchmarks.simulation.contenders import Contender, Setting
+from benchmarks.simulation.loop import EventLoop
+from benchmarks.simulation.metrics import Recorder
+from benchmarks.simulation.resilience import Cooldown
+from benchmarks.simulation.router import GROUP, SimulatedRouter
+from benchmarks.simulation.servers import PrefixCache, Server
+from benchmarks.simulation.workload import Call, make_calls
+from benchmarks.simulation.worlds import ServerSpec, World
 
 
 @dataclass(slots=True)
@@ -86,11 +87,13 @@ def run(world: World, contender: Contender, seed: int, calls: Sequence[Call]) ->
     loop = EventLoop()
     site = Site(loop, world, seed, configured=contender.configured)
     recorder = Recorder()
-    routers = [_router(world, contender, seed, lane, site, recorder) for lane in range(world.routers)]
-    for fault in world.faults:
-        fault.install(site)
-    _feed(loop, routers, calls)
-    loop.run()
+    scope = contender.scope(loop.time, Random(f"litellm:{seed}")) if contender.scope else nullcontext()
+    with scope:
+        routers = [_router(world, contender, seed, lane, site, recorder) for lane in range(world.routers)]
+        for fault in world.faults:
+            fault.install(site)
+        _feed(loop, routers, calls)
+        loop.run()
     left = sum(server.inflight for server in site.servers.values())
     return Run(world, contender.name, seed, len(calls), recorder, left, None, perf_counter() - began)
 
@@ -111,7 +114,7 @@ def _feed(loop: EventLoop, routers: Sequence[SimulatedRouter], calls: Sequence[C
 def _router(
     world: World, contender: Contender, seed: int, lane: int, site: Site, recorder: Recorder
 ) -> SimulatedRouter:
-    setting = Setting(site.loop.time, Random(f"{contender.name}:{seed}:{lane}"), site.servers)
+    setting = Setting(site.loop.time, Random(f"{contender.name}:{seed}:{lane}"), site.servers, {})
     strategy = contender.make(setting)
     router = SimulatedRouter(
         site.loop,

@@ -15,9 +15,9 @@ from math import inf
 
 from traced_router.strategy import Status
 
-from .gates import Gate, Limits, Refusal
-from .loop import EventLoop
-from .workload import Call
+from benchmarks.simulation.gates import Gate, Limits, Refusal
+from benchmarks.simulation.loop import EventLoop
+from benchmarks.simulation.workload import Call
 
 BASE_SECONDS = 0.25
 PROMPT_SECONDS = 0.00015

@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from math import exp
 from random import Random
 
-from .arrivals import Arrivals
-from .sizes import Sizes
+from benchmarks.simulation.arrivals import Arrivals
+from benchmarks.simulation.sizes import Sizes
 
 
 @dataclass(frozen=True, slots=True)

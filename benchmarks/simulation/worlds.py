@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from random import Random
 
-from .arrivals import Arrivals, Poisson
-from .faults import Fault, Slow
-from .gates import Failing, Gate, TokenBucket
-from .sizes import Lognormal, Sessions, Sizes
-from .workload import Callers
+from benchmarks.simulation.arrivals import Arrivals, Poisson
+from benchmarks.simulation.faults import Fault, Slow
+from benchmarks.simulation.gates import Failing, Gate, TokenBucket
+from benchmarks.simulation.sizes import Lognormal, Sessions, Sizes
+from benchmarks.simulation.workload import Callers
 
 MakeGate = Callable[[Random], Gate]
 
