@@ -9,8 +9,9 @@ unless a line says otherwise. It must not know OpenTelemetry.
 """
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from types import FrameType
 from typing import Any, Final, Literal, TypeAlias, cast
 
 import litellm
@@ -224,6 +225,15 @@ START_AT_SELECTION: Final = frozenset({"text_completion"})
 NO_CHECKS_BY_ID: Final = frozenset({"_completion"})
 """Attempt functions that skip the pre-call checks when the model is a deployment's id."""
 
+STREAM_GENERATORS: Final = ("_async_generator", "_sync_generator")
+"""What the router's own stream objects pull from; replacing it keeps the object what it was."""
+
+STREAM_SOURCE: Final = "completion_stream"
+"""The same, under the name that every chat stream of litellm's has."""
+
+STREAMS_OF_SOURCE: Final = frozenset({"TextCompletionStreamWrapper"})
+"""Streams that hand on what ``completion_stream`` gives, chunk by chunk, and nothing of their own."""
+
 FALLBACK_DEPTH: Final = "fallback_depth"
 TARGET_ORDER: Final = "_target_order"
 EXCLUDED_IDS: Final = "_excluded_deployment_ids"
@@ -293,7 +303,7 @@ def specific_fallback(fallbacks: object, model_group: str | None) -> bool:
     return found is not None
 
 # --- objects ---------------------------------------------------------------------------------
-# litellm's answers, streams and exceptions, and what is private in them.
+# What is private in litellm's answers, streams and exceptions. Nothing here raises on odd objects.
 
 _NOTHING: Final[Mapping[str, object]] = {}
 
@@ -322,10 +332,71 @@ def hidden_params(thing: object) -> Mapping[str, object]:
 
 def guess_provider(model: str, api_base: str | None) -> tuple[str, str] | None:
     """The model without its prefix and litellm's name of its provider; ``None`` when litellm knows none."""
-    from litellm import get_llm_provider  # imported late: litellm takes seconds to import
-
     try:
-        found = get_llm_provider(model=model, api_base=api_base)
+        found = litellm.get_llm_provider(model=model, api_base=api_base)
     except Exception:  # noqa: BLE001 - litellm raises BadRequestError, and more on odd names
         return None
     return found[0], found[1]
+
+
+def mid_stream_original(error: BaseException) -> BaseException | None:
+    """What a stream died of, when ``error`` is the wrapper that tells litellm's router to fall back."""
+    if not any(kind.__name__ == "MidStreamFallbackError" for kind in type(error).__mro__):
+        return None
+    original = getattr(error, "original_exception", None)
+    return original if isinstance(original, BaseException) else None
+
+
+def provider_headers(error: BaseException) -> object:
+    """The provider's response headers that ``exception_type`` has put on the exception that it raises."""
+    return getattr(error, "litellm_response_headers", None)
+
+
+def mapped_from(error: BaseException) -> BaseException | None:
+    """The provider's exception that litellm made ``error`` from, as the frame of its mapping still holds it."""
+    for frame in _frames(error):
+        if frame.f_code.co_name == "exception_type":
+            original = frame.f_locals.get("original_exception")
+            if isinstance(original, BaseException) and original is not error:
+                return original
+    return None
+
+
+def responses_seen(error: BaseException) -> list[object]:
+    """HTTP responses that the frames below litellm's router held when ``error`` was raised, innermost first."""
+    seen: list[object] = []
+    for frame in _frames(error):
+        for value in list(frame.f_locals.values()):
+            package = type(value).__module__.partition(".")[0]
+            if package in ("httpx", "requests"):
+                seen.append(value)
+            elif package == "openai":  # LegacyAPIResponse, APIResponse, AsyncAPIResponse
+                seen.append(getattr(value, "http_response", None))
+    return seen[::-1]
+
+
+def is_former_attempt(error: BaseException) -> bool:
+    """Whether the router has caught ``error``: then an earlier attempt died of it, and this one came after.
+
+    Python sets ``__context__`` to what is being handled, and litellm retries and falls back inside
+    its ``except`` blocks. A traceback grows towards the frame that catches, so that one is first.
+    """
+    caught = error.__traceback__
+    return caught is not None and _module(caught.tb_frame).startswith(_ROUTERS)
+
+
+_ROUTERS: Final = ("litellm.router", "traced_router.")
+
+
+def _frames(error: BaseException) -> Iterator[FrameType]:
+    """The frames of a traceback that belong to a client: litellm's below the router, an SDK's, httpx's."""
+    step = error.__traceback__
+    while step is not None:
+        module = _module(step.tb_frame)
+        if module.startswith(("litellm.", "openai.", "httpx.")) and not module.startswith(_ROUTERS):
+            yield step.tb_frame
+        step = step.tb_next
+
+
+def _module(frame: FrameType) -> str:
+    return str(frame.f_globals.get("__name__", ""))

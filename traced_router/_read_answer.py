@@ -8,9 +8,9 @@ module must not know OpenTelemetry.
 from collections.abc import Mapping
 from typing import Final
 
-from ._facts import AnswerFacts
-from ._litellm import fields, hidden_params
-from ._values import amount, count, text
+from traced_router._facts import AnswerFacts
+from traced_router._litellm import fields, hidden_params
+from traced_router._values import amount, count, text
 
 _NOTHING: Final[Mapping[str, object]] = {}
 

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from typing import Final
 from urllib.parse import urlsplit
 
-from ._facts import DeploymentFacts
-from ._litellm import guess_provider
-from ._values import text
+from traced_router._facts import DeploymentFacts
+from traced_router._litellm import guess_provider
+from traced_router._values import text
 
 _CONVENTIONS: Final[Mapping[str, str]] = {
     # GenAI semantic conventions 1.38, well-known values of gen_ai.provider.name.

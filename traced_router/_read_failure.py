@@ -1,22 +1,176 @@
 """Why an attempt failed: class, category, the status that was really sent, the wait asked for.
 
-litellm makes up statuses (500 for a refused connection, 408 for a timeout) and whole
-``httpx.Response`` objects. The truth is further down the exception's chain, in the SDK's or
-httpx's own exception. This module must not know OpenTelemetry.
+litellm makes up statuses (500 for a refused connection, 408 for a read that timed out, 422 for a
+200 that it could not parse) and whole ``httpx.Response`` objects to go with them. The truth is
+further down the exception's chain, so this module walks it, outermost first, to the first exception
+that settles the matter: one with a response that came off a wire, or one that says that none came.
+
+This module must not know OpenTelemetry, and reads no message of an exception: it can hold a prompt.
 """
 
-from ._facts import FailureFacts
+import time
+from asyncio import CancelledError
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from traced_router._facts import FailureFacts
+from traced_router._failure_names import (
+    GENERIC,
+    SPECIFIC,
+    category,
+    category_by_status,
+    is_timeout,
+    is_transport,
+)
+from traced_router._litellm import is_former_attempt, mapped_from, mid_stream_original, provider_headers, responses_seen
+from traced_router._retry_after import retry_after_seconds
+from traced_router._values import integer, peek, text
+
+_MAX_CHAIN: Final = 24
+"""Exceptions looked at: a provider's failure is seven deep on litellm 1.106, mapping and aiohttp included."""
 
 
-def failure(exc: BaseException, outer: BaseException | None = None) -> FailureFacts:
-    """The facts of a failure.
+def failure(
+    exc: BaseException, *, outer: BaseException | None = None, now: Callable[[], float] = time.time
+) -> FailureFacts:
+    """The facts of a failed attempt.
 
-    ``outer`` is the exception that was being handled when the attempt began, usually the former
-    attempt's: Python chains it below ``exc``, and its facts are not this attempt's.
+    Args:
+        exc: what the attempt raised.
+        outer: what was being handled when the attempt began (``sys.exc_info()[1]``), usually the former
+            attempt's exception: Python chains it below ``exc``, and its status is not this attempt's.
+        now: the wall clock, seconds since 1970, for a ``Retry-After`` that is a date.
     """
-    return FailureFacts(error_type=type(exc).__name__)
+    try:
+        return _failure(exc, outer, now)
+    except Exception:  # noqa: BLE001 - an exception can have any properties
+        return FailureFacts(error_type=type(exc).__name__)
 
 
-def retry_after_seconds(headers: object, now: float) -> float | None:
-    """Seconds that a provider asked to wait; ``now`` is the wall clock, seconds since 1970."""
+def _failure(exc: BaseException, outer: BaseException | None, now: Callable[[], float]) -> FailureFacts:
+    root = _root(exc)
+    if isinstance(root, CancelledError):
+        return FailureFacts(type(root).__name__, "cancelled")
+    chain = list(_chain(root, outer))
+    settled = _settled(chain)
+    if settled is None and (lost := mapped_from(root)) is not None:
+        # A sync call's exception is raised anew while another is handled, which overwrites its chain.
+        chain += _chain(lost, outer)
+        settled = _settled(chain)
+    status = _status(root, chain, settled)
+    return FailureFacts(
+        error_type=text(type(root).__name__) or "Exception",
+        category=_category(chain, settled, status),
+        status_code=status,
+        retry_after=_retry_after(chain, now),
+    )
+
+
+# --- the chain -------------------------------------------------------------------------------
+
+
+def _root(exc: BaseException) -> BaseException:
+    """The exception that a mid-stream wrapper stands for."""
+    for _ in range(_MAX_CHAIN):
+        inner = mid_stream_original(exc)
+        if inner is None:
+            break
+        exc = inner
+    return exc
+
+
+def _chain(root: BaseException, outer: BaseException | None) -> Iterator[BaseException]:
+    """``root`` and what it came from, without ``outer`` and former attempts' exceptions."""
+    seen = {id(outer)}
+    todo: list[BaseException] = [root]
+    while todo and len(seen) <= _MAX_CHAIN:
+        error = todo.pop()
+        if id(error) in seen or (error is not root and is_former_attempt(error)):
+            continue
+        seen.add(id(error))
+        yield error
+        todo.extend(e for e in (error.__context__, error.__cause__) if e is not None)
+
+
+def _settled(chain: list[BaseException]) -> BaseException | None:
+    """The first exception that has a real response, or that says that there is none."""
+    return next((e for e in chain if _sent_status(peek(e, "response"), e) is not None or is_transport(e)), None)
+
+
+# --- the status ------------------------------------------------------------------------------
+
+
+def _status(root: BaseException, chain: list[BaseException], settled: BaseException | None) -> int | None:
+    if settled is not None:
+        return _sent_status(peek(settled, "response"), settled)
+    for error in reversed(chain):
+        # An answer that could not be parsed: nobody keeps the response but the frames that held it.
+        for response in responses_seen(error):
+            if (status := _sent_status(response)) is not None:
+                return status
+    # litellm copies a response's headers here (exception_mapping_utils, 1.80 to 1.109): with none, no response.
+    return _http_status(peek(root, "status_code")) if provider_headers(root) else None
+
+
+def _sent_status(response: object, error: BaseException | None = None) -> int | None:
+    """The status of a response that came off a wire; ``None`` when it is somebody's invention."""
+    if response is None:
+        # aiohttp.ClientResponseError has no response, but the status itself.
+        return _http_status(peek(error, "status")) if _package(error) == "aiohttp" else None
+    if isinstance(response, dict):
+        # botocore: {"Error": …, "ResponseMetadata": {"HTTPStatusCode": 429, "HTTPHeaders": …}}
+        return _http_status(peek(peek(response, "ResponseMetadata"), "HTTPStatusCode"))
+    if _package(error) not in _SDKS and peek(response, "elapsed") is None:
+        # httpx's client sets `elapsed` when it has read a response, and a response without it raises there.
+        return None
+    return _http_status(peek(response, "status_code"))
+
+
+_SDKS: Final = frozenset({"openai", "anthropic", "httpx"})
+"""Packages whose own exceptions carry a response only when one came."""
+
+
+def _package(thing: object) -> str:
+    return type(thing).__module__.partition(".")[0]
+
+
+def _http_status(value: object) -> int | None:
+    status = integer(value)
+    return status if status is not None and 100 <= status <= 599 else None
+
+
+# --- the category ----------------------------------------------------------------------------
+
+
+def _category(chain: list[BaseException], settled: BaseException | None, status: int | None) -> str:
+    root = chain[0]
+    specific = category(root, SPECIFIC)
+    if specific is not None:
+        return specific
+    if status is not None:
+        generic = category(root, GENERIC) if 400 <= status < 500 else None
+        return generic if generic in ("bad_request", "not_found") and status != 429 else category_by_status(status)
+    if settled is not None:
+        return "timeout" if is_timeout(settled) else "connection"
+    return _unsettled(chain)
+
+
+def _unsettled(chain: list[BaseException]) -> str:
+    """Neither a response nor a transport's error: by name, and then by litellm's own status."""
+    generic = category(chain[0], GENERIC)
+    if generic == "connection" and len(chain) > 1:
+        # litellm's APIConnectionError is also its word for anything that it cannot map.
+        below = (category(e, SPECIFIC) or category(e, GENERIC) for e in chain[1:])
+        return next((c for c in below if c not in (None, "connection")), "other") or "other"
+    return generic or category_by_status(_http_status(peek(chain[0], "status_code")))
+
+
+# --- the wait --------------------------------------------------------------------------------
+
+
+def _retry_after(chain: list[BaseException], now: Callable[[], float]) -> float | None:
+    for error in chain:
+        for headers in (peek(peek(error, "response"), "headers"), provider_headers(error), peek(error, "headers")):
+            if (seconds := retry_after_seconds(headers, now())) is not None:
+                return seconds
     return None

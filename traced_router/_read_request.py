@@ -7,8 +7,8 @@ module must know neither litellm nor OpenTelemetry.
 from collections.abc import Callable, Mapping
 from typing import Final, TypeAlias
 
-from . import _names as names
-from ._values import integer, number, text, texts
+from traced_router import _names as names
+from traced_router._values import integer, number, text, texts
 
 RequestValue: TypeAlias = str | int | float | bool | tuple[str, ...]
 

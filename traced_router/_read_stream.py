@@ -3,9 +3,9 @@
 This module must not know OpenTelemetry.
 """
 
-from ._facts import AnswerFacts
-from ._litellm import fields, hidden_params
-from ._read_answer import answer, usage_tokens
+from traced_router._facts import AnswerFacts
+from traced_router._litellm import fields, hidden_params
+from traced_router._read_answer import answer, usage_tokens
 
 
 class StreamReader:

@@ -4,11 +4,12 @@ One module per kind of object; this one only gathers their names. None of them k
 OpenTelemetry, and private litellm names are reached through :mod:`traced_router._litellm`.
 """
 
-from ._read_answer import answer
-from ._read_deployment import DeploymentReader, deployment
-from ._read_failure import failure, retry_after_seconds
-from ._read_request import RequestValue, request_parameters
-from ._read_stream import StreamReader
+from traced_router._read_answer import answer
+from traced_router._read_deployment import DeploymentReader, deployment
+from traced_router._read_failure import failure
+from traced_router._read_request import RequestValue, request_parameters
+from traced_router._retry_after import retry_after_seconds
+from traced_router._read_stream import StreamReader
 
 __all__ = [
     "DeploymentReader",

@@ -64,3 +64,11 @@ def amount(value: object) -> float | None:
     """A :func:`number` that is not negative: money, or seconds."""
     real = number(value)
     return real if real is not None and real >= 0.0 else None
+
+
+def peek(thing: object, name: str) -> object:
+    """A member of any object, or an entry of a dict; ``None`` when there is none, or when reading it raises."""
+    try:
+        return thing.get(name) if isinstance(thing, dict) else getattr(thing, name, None)
+    except Exception:  # noqa: BLE001 - a property can raise anything: httpx's `elapsed` does
+        return None
