@@ -9,6 +9,7 @@ unless a line says otherwise. It must not know OpenTelemetry.
 """
 
 import inspect
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import FrameType
@@ -16,6 +17,7 @@ from typing import Any, Final, Literal, TypeAlias, cast
 
 import litellm
 from litellm import Router
+from litellm.types.router import RoutingStrategy
 
 # --- engines ---------------------------------------------------------------------------------
 
@@ -41,6 +43,9 @@ def member(name: str) -> str:
     core = _CORE_PREFIX + name
     return core if ENGINE == "hosted" and hasattr(getattr(Router, "_core_class", None), core) else name
 
+
+LOOP: Final[type] = getattr(Router, "_core_class", Router)
+"""The class whose methods run the router's loop."""
 
 SELECT_ASYNC: Final = member("async_get_available_deployment")
 SELECT_SYNC: Final = member("get_available_deployment")
@@ -234,12 +239,109 @@ STREAM_SOURCE: Final = "completion_stream"
 STREAMS_OF_SOURCE: Final = frozenset({"TextCompletionStreamWrapper"})
 """Streams that hand on what ``completion_stream`` gives, chunk by chunk, and nothing of their own."""
 
+GENERIC_ATTEMPT: Final = "_ageneric_api_call_with_fallbacks_helper"
+PROMPT_MANAGEMENT: Final = "_prompt_management_factory"
+MIRROR_SYNC: Final = "_silent_experiment_completion"
+
 FALLBACK_DEPTH: Final = "fallback_depth"
 TARGET_ORDER: Final = "_target_order"
 EXCLUDED_IDS: Final = "_excluded_deployment_ids"
 RETRY_SKIPPED_IDS: Final = "_retry_skipped_deployment_ids"
 TRACE_ID: Final = "litellm_trace_id"
 SESSION_ID: Final = "litellm_session_id"
+
+def batch_members(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[list[str], int]:
+    """The groups that a batch method goes to, and how many requests it makes of them."""
+    models = kwargs.get("models", kwargs.get("model", args[0] if args else None))
+    messages = kwargs.get("messages", args[1] if len(args) > 1 else None)
+    if isinstance(models, str):
+        groups = [m.strip() for m in models.split(",")]
+    else:
+        groups = [str(m) for m in models or ()]
+    several = isinstance(messages, list) and all(isinstance(m, list) for m in cast("list[object]", messages))
+    return groups, len(groups) * (len(cast("list[object]", messages)) if several else 1)
+
+
+def obeys_retry_after(seconds: float | None) -> bool:
+    """Whether litellm waits as long as a provider asked: only for up to a minute."""
+    return seconds is not None and 0 < seconds <= 60  # noqa: PLR2004  # litellm.utils.calculate_retry_after
+
+
+# --- cores -----------------------------------------------------------------------------------
+
+
+def attach_core(router: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], host: Any) -> None:
+    """Build the core of a hosted router on ``host``: what ``Router.__init__`` does with litellm's own."""
+    from litellm import router as facade
+
+    hosted = cast("Any", facade)
+    config = hosted.build_router_config(hosted.router_arguments(*args, **kwargs))
+    router._attach(hosted.make_core(config, host, type(router)._core_class))  # noqa: SLF001
+
+
+def core_of(router: Any) -> Any:
+    """What runs the router's loop: the hosted router's core, or the router itself."""
+    return router.__dict__.get("_core", router)
+
+
+def runs_overrides(core: object, facade: type) -> bool:
+    """Whether ``core`` is of the class that carries the overrides of ``facade``."""
+    return isinstance(core, cast("Any", facade)._core_class)  # noqa: SLF001
+
+
+def host_base() -> type:
+    """The class of hosts that a hosted router's core reaches litellm through."""
+    if ENGINE == "classic":
+        return object
+    from litellm.router_python_host import PythonHost  # type: ignore[import-not-found]  # from 1.109
+
+    return cast("type", PythonHost)
+
+
+NO_PROVIDER: Final = frozenset(
+    {
+        "calculate_retry_after",
+        "get_llm_provider",
+        "get_model_info",
+        "get_supported_openai_params",
+        "register_model",
+        "should_retry",
+        "token_counter",
+    }
+)
+"""What a host is asked to invoke that calls no provider."""
+
+ENDPOINTS: Final = (
+    "aanthropic_messages",
+    "agenerate_content",
+    "agenerate_content_stream",
+    "aimage_edit",
+    "amoderation",
+    "anthropic_messages",
+    "aocr",
+    "aresponses",
+    "asearch",
+    "generate_content",
+    "ocr",
+    "responses",
+    "search",
+)
+"""The endpoints, made by ``factory_function`` elsewhere, that are traced at the edge of a foreign core."""
+
+
+def deployment_of_call(kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The deployment, as far as a provider call's own parameters tell it."""
+    return {"litellm_params": kwargs, "model_info": kwargs.get("model_info") or {}}
+
+
+def group_of_call(kwargs: Mapping[str, Any]) -> str | None:
+    """The group that a provider call is made for."""
+    for name in ("metadata", "litellm_metadata"):
+        metadata = kwargs.get(name)
+        if isinstance(metadata, Mapping) and metadata.get("model_group") is not None:
+            return str(metadata["model_group"])
+    return None
+
 
 # --- the router's own state ------------------------------------------------------------------
 
@@ -301,6 +403,55 @@ def specific_fallback(fallbacks: object, model_group: str | None) -> bool:
     own = [f for f in cast("list[object]", fallbacks) if not (isinstance(f, dict) and "*" in f)]
     found, _ = get_fallback_model_group(fallbacks=own, model_group=model_group)
     return found is not None
+
+STRATEGIES: Final = frozenset({*(s.value for s in RoutingStrategy), "simple-shuffle", "lar1"})
+"""The routing strategies that litellm has of its own."""
+
+
+def otel_v1_writes_on_current_span() -> bool:
+    """Whether litellm's first OpenTelemetry callback is on, and would write on whatever span is current."""
+    if _true("USE_OTEL_LITELLM_REQUEST_SPAN") or _true("LITELLM_OTEL_V2"):
+        return False
+    callbacks = [*litellm.callbacks, *litellm.success_callback, *litellm.failure_callback]
+    return any(c == "otel" or type(c).__module__ == "litellm.integrations.opentelemetry" for c in callbacks)
+
+
+def _true(variable: str) -> bool:
+    return os.environ.get(variable, "").strip().lower() in {"1", "true"}
+
+
+def is_inline_fallbacks(fallbacks: object) -> bool:
+    """Whether a caller gave targets themselves (``["b"]`` or ``[{"model": "b", …}]``) rather than chains."""
+    if not isinstance(fallbacks, list):
+        return False
+    return any(isinstance(f, str) or (isinstance(f, dict) and "model" in f) for f in cast("list[object]", fallbacks))
+
+
+def is_context_window(error: object) -> bool:
+    """Whether litellm sends ``error`` to the context-window fallbacks."""
+    return isinstance(error, litellm.ContextWindowExceededError)
+
+
+def is_content_policy(error: object) -> bool:
+    """Whether litellm sends ``error`` to the content-policy fallbacks."""
+    return isinstance(error, litellm.ContentPolicyViolationError)
+
+
+def is_mid_stream(error: object) -> bool:
+    """Whether ``error`` says that a stream died on its way."""
+    return type(error).__name__ == "MidStreamFallbackError"
+
+
+ADD_COOLDOWN: Final = "add_deployment_to_cooldown"
+"""The method of the router's cooldown cache that puts a deployment into cooldown."""
+
+
+def cooldown_arguments(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[object, object, object]:
+    """Deployment id, seconds and error of a call of that method."""
+    named = dict(zip(("model_id", "original_exception", "exception_status", "cooldown_time"), args, strict=False))
+    named.update(kwargs)
+    return named.get("model_id"), named.get("cooldown_time"), named.get("original_exception")
+
 
 # --- objects ---------------------------------------------------------------------------------
 # What is private in litellm's answers, streams and exceptions. Nothing here raises on odd objects.

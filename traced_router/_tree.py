@@ -352,6 +352,10 @@ class Call:
         """What a link to this request points at."""
         return self._span.get_span_context()
 
+    def belongs_to(self, tree: Tree) -> bool:
+        """Whether ``tree`` made this call."""
+        return self._tree is tree
+
     @property
     def done(self) -> bool:
         """Whether the request span has ended."""
@@ -548,8 +552,8 @@ class Call:
     def _add_cost(self, out: dict[str, Value], served: "Attempt | None") -> None:
         known = [a for a in self._attempts if a.cost is not None]
         if known:
-            out[n.COST_TOTAL] = sum(a.cost or 0.0 for a in known)
-            out[n.COST_WASTED] = sum(a.cost or 0.0 for a in known if a is not served)
+            out[n.COST_TOTAL] = sum((a.cost or 0.0 for a in known), 0.0)
+            out[n.COST_WASTED] = sum((a.cost or 0.0 for a in known if a is not served), 0.0)
 
     def _add_times(self, out: dict[str, Value], served: "Attempt | None", duration: int) -> None:
         # Attempts can overlap (a file goes to every deployment of a group at once): what they
@@ -711,6 +715,7 @@ class Attempt:
         "hop",
         "model_group",
         "number",
+        "partial",
         "reason",
     )
 
@@ -733,6 +738,8 @@ class Attempt:
         self.model_group = model_group if model_group is not None else call.model_group
         self.reason = "retry" if number_in_hop > 1 else "initial" if hop is None else "fallback"
         self.cost: float | None = None
+        self.partial: Callable[[], AnswerFacts] | None = None
+        """What a stream has said so far; asked when it is left or fails half-way."""
         self.answered = False
         """Whether litellm returned an answer, or a stream, for it."""
         self.failed = False
@@ -812,18 +819,18 @@ class Attempt:
             self._end(answer, None)
 
     @fails_open("attempt")
-    def fail(self, failure: FailureFacts, answer: AnswerFacts | None = None) -> None:
-        """The provider, or litellm on the way there, failed; ``answer`` is what came before."""
+    def fail(self, failure: FailureFacts) -> None:
+        """The provider, or litellm on the way there, failed."""
         if not self._done:
             self.failed = True
             self.error_type = failure.error_type
-            self._end(answer, failure)
+            self._end(None, failure)
 
     @fails_open("attempt")
-    def left(self, answer: AnswerFacts | None = None, *, cancelled: bool = False) -> None:
+    def left(self, *, cancelled: bool = False) -> None:
         """The caller left: not an error."""
         if not self._done:
-            self._end(answer, FailureFacts("", "cancelled") if cancelled else None)
+            self._end(None, FailureFacts("", "cancelled") if cancelled else None)
 
     def _end(self, answer: AnswerFacts | None, failure: FailureFacts | None) -> None:
         self._done = True
@@ -831,6 +838,8 @@ class Attempt:
         self.busy_ns = max(0, now - self._start - self.consumer_ns)
         out: dict[str, Value] = {}
         try:
+            if answer is None and self.partial is not None:
+                answer = self.partial()
             if answer is not None:
                 self.cost = answer.cost
                 _answer_attributes(out, answer, self._call.limits.string)

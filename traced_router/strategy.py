@@ -148,7 +148,7 @@ class Decision:
     considered: int | None = None
     inflight: int | None = None
     predicted_seconds: float | None = None
-    attributes: Mapping[str, AttributeValue] = _NO_ATTRIBUTES
+    attributes: Mapping[str, AttributeValue] = field(default_factory=lambda: _NO_ATTRIBUTES)
 
 
 @dataclass(slots=True, eq=False)

@@ -1,0 +1,180 @@
+"""The extent of one attempt function: from litellm's pick to the provider's answer.
+
+litellm picks a deployment and calls the provider inside one function of the router
+(``_acompletion``, ``_aembedding``, …), and shows neither moment. A :class:`Scope` is open while
+such a function runs. Inside it, the router's own steps tell when litellm is really about to be
+called, so that an error which the router raises before that makes no attempt; when the function
+is over, its result or its error ends the attempt.
+
+This module is an adapter: it knows litellm's objects through the readers, and tells the tree.
+"""
+
+import io
+from collections.abc import Mapping
+from contextvars import Token
+from types import MappingProxyType
+from typing import Final
+
+from opentelemetry.context import Context
+
+from traced_router import _litellm as seams
+from traced_router import _readers
+from traced_router._current import attach, detach
+from traced_router._facts import DeploymentFacts
+from traced_router._tree import Attempt, Call, Frame, Hop, current_frame, with_frame
+
+_UNKNOWN: Final = DeploymentFacts()
+_NO_PARAMETERS: Final[Mapping[str, object]] = MappingProxyType({})
+
+
+def is_stream(result: object) -> bool:
+    """Whether ``result`` is something that a caller pulls chunks from."""
+    kind = type(result)
+    if issubclass(kind, io.IOBase):
+        return False
+    return hasattr(kind, "__anext__") or hasattr(kind, "__next__") or hasattr(kind, "__aiter__")
+
+
+class Scope:
+    """One attempt function that runs now.
+
+    Args:
+        call: the call it runs for.
+        hop: the fallback it runs in.
+        function: its name, which tells what litellm does before the provider is called.
+        reader: knows deployments.
+        model: what the function was called with: a group, or a deployment's id.
+    """
+
+    __slots__ = (
+        "_attempts",
+        "_deployment",
+        "_group",
+        "_kwargs",
+        "_model",
+        "_picked",
+        "_reader",
+        "_token",
+        "call",
+        "function",
+        "hop",
+        "updated_once",
+    )
+
+    def __init__(
+        self,
+        call: Call,
+        hop: Hop | None,
+        function: str,
+        reader: _readers.DeploymentReader,
+        model: object = None,
+    ) -> None:
+        self.call = call
+        self.hop = hop
+        self.function = function
+        self.updated_once = False
+        self._model = model
+        self._reader = reader
+        self._attempts: list[Attempt] = []
+        self._deployment: DeploymentFacts = _UNKNOWN
+        self._group: str | None = None
+        self._picked = False
+        self._kwargs: Mapping[str, object] = _NO_PARAMETERS
+        self._token: Token[Context] | None = None
+
+    # --- the extent --------------------------------------------------------------------------
+
+    def enter(self) -> None:
+        """The function starts."""
+        self.call.end_backoff()
+        base = self.call.parent_context(self.hop)
+        self._token = attach(with_frame(Frame(self.call, self.hop, self), base))
+
+    def leave(self) -> None:
+        """The function is over: whatever was attached inside it is undone with its own frame."""
+        if self._token is not None:
+            detach(self._token)
+
+    # --- what the router's steps tell --------------------------------------------------------
+
+    def picked(self, deployment: object, model_group: str | None) -> None:
+        """The router has picked ``deployment``."""
+        if isinstance(deployment, Mapping):
+            self._picked = True
+            self._deployment = self._reader.read(deployment)
+            self._group = model_group
+        if self.function in seams.START_AT_SELECTION:
+            self.start()
+
+    def updated(self, router: object, deployment: object, kwargs: object) -> None:
+        """The deployment's parameters are in the call's."""
+        self.updated_once = True
+        self.call.claimed = True
+        if isinstance(kwargs, Mapping):
+            self._kwargs = kwargs
+        if not self._picked:
+            self._know(deployment)
+        if self.function in seams.START_AT_UPDATE or (
+            self.function in seams.NO_CHECKS_BY_ID and seams.is_deployment_id(router, self._model)
+        ):
+            self.start()
+
+    def checked(self, deployment: object) -> None:
+        """The pre-call checks are through: litellm is called next."""
+        if not self._picked:
+            self._know(deployment)
+        self.start()
+
+    def about_to_call(self, kwargs: Mapping[str, object]) -> None:
+        """The provider function behind an endpoint is called."""
+        if not self.started:
+            self.call.claimed = True
+            self._kwargs = kwargs
+            self.start()
+
+    def _know(self, deployment: object) -> None:
+        if isinstance(deployment, Mapping):
+            self._deployment = self._reader.read(deployment)
+
+    def start(self) -> None:
+        """litellm is called now: the attempt's span is current from here to the end of the scope."""
+        attempt = self.call.attempt(
+            self._deployment,
+            self.hop,
+            model_group=self._group,
+            parameters=_readers.request_parameters(self._kwargs),
+            owner=self,
+        )
+        if attempt is not None:
+            self._attempts.append(attempt)
+            attach(attempt.context)
+
+    @property
+    def started(self) -> bool:
+        """Whether an attempt of this scope is open."""
+        return any(not a.done for a in self._attempts)
+
+    # --- the end -----------------------------------------------------------------------------
+
+    def returned(self, result: object) -> None:
+        """The function has returned ``result``; a stream keeps its attempt open."""
+        if is_stream(result):
+            for attempt in self._attempts:
+                attempt.answered = True
+            return
+        for attempt in self._attempts:
+            attempt.succeed(_readers.answer(result))
+
+    def raised(self, error: BaseException) -> None:
+        """The function has raised ``error``."""
+        for attempt in self._attempts:
+            if isinstance(error, Exception):
+                attempt.fail(_readers.failure(error))
+            else:
+                attempt.left(cancelled=True)
+
+
+def current_scope() -> Scope | None:
+    """The scope of the code that runs now."""
+    frame = current_frame()
+    return frame.owner if frame is not None and isinstance(frame.owner, Scope) else None

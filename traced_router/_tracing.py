@@ -1,0 +1,311 @@
+"""One router's tracing: what its overrides share, and how a call goes in and out.
+
+    edge (public method) ── enter() ──> Edge: the request span, and the scope of a call that
+                                        bypasses litellm's chain
+    chain of overrides   ── scopes, hops, selections, waits ──> the tree
+    edge                 <── returned() / raised() ──
+
+An adapter between :mod:`traced_router._router`, which knows where litellm can be hooked, and the
+tree, which knows spans.
+"""
+
+import asyncio
+import time
+import weakref
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from contextvars import Token
+from dataclasses import dataclass
+from typing import Any, Final
+
+from opentelemetry import context as otel_context
+from opentelemetry import metrics, trace
+from opentelemetry.context import Context
+from opentelemetry.trace import Link, SpanContext, Tracer
+
+from traced_router import _litellm as seams
+from traced_router import _readers
+from traced_router._current import attach, detach
+from traced_router._guard import Guard, fails_open
+from traced_router._scope import Scope, is_stream
+from traced_router._streams import AttemptFollower, AttemptStream, CallWatch, follow
+from traced_router._tree import Batch, Call, CallFacts, Frame, Limits, Tree, Unrecorded, current_frame, with_frame
+
+INSTRUMENTATION: Final = "traced_router"
+
+PULL: Final = object()
+"""Owner of the frame that is current while the caller pulls a stream."""
+
+HANDED: Final = "_traced_router_context"
+"""A private parameter of a call, between two of our own overrides."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mirror:
+    """A copy of a call that outlives it: a root of its own, linked to the call."""
+
+    origin: SpanContext | None
+
+
+@dataclass(frozen=True, slots=True)
+class FallbackPlan:
+    """What litellm falls back with, from one failure: enough to tell the kind of each hop."""
+
+    error: BaseException | None
+    model_group: str | None
+    fallbacks: object
+    context_window_fallbacks: object
+    content_policy_fallbacks: object
+    mid_stream: bool
+
+    def kind(self, hop: Mapping[str, object]) -> str:
+        """The kind of the hop that is called with ``hop``."""
+        if self.mid_stream:
+            return "mid_stream"
+        if hop.get(seams.TARGET_ORDER) is not None:
+            return "order"
+        if hop.get(seams.EXCLUDED_IDS):
+            return "weighted"
+        if seams.is_inline_fallbacks(self.fallbacks):
+            return "model_group"
+        if seams.is_context_window(self.error) and self.context_window_fallbacks is not None:
+            return "context_window"
+        if seams.is_content_policy(self.error) and self.content_policy_fallbacks is not None:
+            return "content_policy"
+        return "model_group" if seams.specific_fallback(self.fallbacks, self.model_group) else "default"
+
+
+class RouterTracing:
+    """The tracing of one router.
+
+    Args:
+        tracer_provider: the caller's; the global one at the time of each call when ``None``.
+        meter_provider: likewise.
+        limits: how much a span may say.
+        capabilities: how much of each layer the core underneath can show.
+        engine: that core's name.
+    """
+
+    def __init__(
+        self,
+        tracer_provider: trace.TracerProvider | None,
+        meter_provider: metrics.MeterProvider | None,
+        limits: Limits,
+        capabilities: Mapping[seams.Layer, seams.Level],
+        engine: str,
+    ) -> None:
+        self._tracer_provider = tracer_provider
+        self._meter_provider = meter_provider
+        self._tracer: Tracer | None = None
+        self._tracer_of: object = None
+        self._cooling: dict[str, float] = {}
+        self.capabilities = capabilities
+        self.guard = Guard(self._meters)
+        lacking = tuple(f"{layer}={level}" for layer, level in capabilities.items() if level != "full")
+        self.tree = Tree(
+            self._current_tracer,
+            self.guard,
+            limits=limits,
+            engine=engine if lacking else None,
+            capabilities=lacking,
+        )
+        self.reader = _readers.DeploymentReader()
+
+    def _meters(self) -> metrics.MeterProvider:
+        return self._meter_provider or metrics.get_meter_provider()
+
+    def _current_tracer(self) -> Tracer:
+        provider = self._tracer_provider or trace.get_tracer_provider()
+        if self._tracer is None or provider is not self._tracer_of:
+            self._tracer = provider.get_tracer(INSTRUMENTATION)
+            self._tracer_of = provider
+        return self._tracer
+
+    # --- in ------------------------------------------------------------------------------------
+
+    @fails_open("request")
+    def enter(
+        self, router: object, operation: str, model: object, kwargs: Mapping[str, object]
+    ) -> "Edge | UnrecordedEdge | None":
+        """A public method is called; ``None`` when it is part of a call that is traced already."""
+        frame = current_frame()
+        if frame is not None and isinstance(frame.call, Call) and self._delegates(frame.call, operation):
+            return None
+        links, context = self._origin(frame)
+        call = self.tree.open_call(self._facts(router, operation, model, kwargs), links=links, context=context)
+        if call is None:
+            return None
+        if isinstance(call, Unrecorded):
+            return UnrecordedEdge(call.context)
+        return Edge(self, call, Scope(call, None, operation, self.reader))
+
+    def _delegates(self, call: Call, operation: str) -> bool:
+        # ``acompletion`` hands on to ``schedule_acompletion`` and back before anything happens;
+        # later, the same method called again is another call (a classifier's, a plugin's).
+        return not call.claimed and call.operation == operation and call.belongs_to(self.tree)
+
+    def _origin(self, frame: Frame | None) -> tuple[Sequence[Link], Context | None]:
+        if frame is None or not isinstance(frame.owner, Mirror):
+            return (), None
+        origin = frame.owner.origin
+        root = trace.set_span_in_context(trace.INVALID_SPAN, otel_context.get_current())
+        return (() if origin is None else (Link(origin),)), with_frame(Frame(None), root)
+
+    def _facts(self, router: object, operation: str, model: object, kwargs: Mapping[str, object]) -> CallFacts:
+        if kwargs.get("specific_deployment") is True:
+            group = seams.group_of_provider_model(router, model) or seams.model_group_of(router, model)
+        else:
+            group = seams.model_group_of(router, model)
+        trace_id = kwargs.get(seams.TRACE_ID)
+        session_id = kwargs.get(seams.SESSION_ID)
+        user = kwargs.get("user")
+        return CallFacts(
+            operation,
+            group,
+            trace_id=None if trace_id is None else str(trace_id),
+            strategy=seams.routing_strategy(router),
+            streaming=kwargs.get("stream") is True,
+            session_id=None if session_id is None else str(session_id),
+            user_id=None if user is None else str(user),
+        )
+
+    @fails_open("batch")
+    def enter_batch(self, operation: str, model_groups: Sequence[str], size: int) -> "Batch | Unrecorded | None":
+        """A batch method is called."""
+        return self.tree.open_batch(operation, model_groups, size)
+
+    # --- cooldowns -----------------------------------------------------------------------------
+
+    def cooled_down(self, deployment_id: object, seconds: object, error: object) -> None:
+        """litellm has put a deployment into cooldown; it says so again while one lasts."""
+        now = time.monotonic()
+        key = str(deployment_id)
+        lasts = float(seconds) if isinstance(seconds, int | float) else 0.0
+        fresh = self._cooling.get(key, 0.0) <= now
+        self._cooling = {k: until for k, until in self._cooling.items() if until > now}
+        self._cooling[key] = now + lasts
+        frame = current_frame()
+        if fresh and frame is not None and isinstance(frame.call, Call):
+            attempt = frame.call.open_attempt
+            if attempt is not None:
+                reason = _readers.failure(error).category if isinstance(error, BaseException) else "other"
+                attempt.cooled_down(key, lasts, reason)
+
+    def watch_cooldowns(self, router: object) -> None:
+        """Hear of cooldowns through the router's own cache of them."""
+        cache = seams.state(router, "cooldown_cache")
+        add = getattr(cache, seams.ADD_COOLDOWN, None)
+        if add is None or getattr(add, "traced_router", False):
+            return
+        hear = _weak_method(self)
+
+        def added(*args: Any, **kwargs: Any) -> Any:
+            result = add(*args, **kwargs)
+            hear(*seams.cooldown_arguments(args, kwargs))
+            return result
+
+        added.traced_router = True  # type: ignore[attr-defined]  # so that it is not wrapped twice
+        setattr(cache, seams.ADD_COOLDOWN, added)
+
+
+def _weak_method(tracing: RouterTracing) -> Callable[[object, object, object], None]:
+    reference = weakref.ref(tracing)
+
+    def hear(deployment_id: object, seconds: object, error: object) -> None:
+        heard = reference()
+        if heard is not None:
+            try:
+                heard.cooled_down(deployment_id, seconds, error)
+            except Exception as fault:  # noqa: BLE001  # litellm is in the middle of handling a failure
+                heard.guard.report("cooldown", fault)
+
+    return hear
+
+
+class UnrecordedEdge:
+    """A public call that nobody records: only its context is current."""
+
+    __slots__ = ("_token",)
+
+    def __init__(self, context: Context) -> None:
+        self._token: Token[Context] = attach(context)
+
+    def returned(self, result: Any) -> Any:
+        """The call has its answer."""
+        detach(self._token)
+        return result
+
+    def raised(self, _error: BaseException) -> None:
+        """The call has failed."""
+        detach(self._token)
+
+
+class Edge:
+    """A public call, from the moment it comes in until the caller has the whole answer."""
+
+    __slots__ = ("_call", "_scope", "_tracing")
+
+    def __init__(self, tracing: RouterTracing, call: Call, scope: Scope) -> None:
+        self._tracing = tracing
+        self._call = call
+        self._scope = scope
+        scope.enter()
+
+    @property
+    def guard(self) -> Guard:
+        """Where faults go."""
+        return self._tracing.guard
+
+    def returned(self, result: Any) -> Any:
+        """The call has its answer, or the stream of it; what the caller is to get."""
+        try:
+            self._scope.returned(result)
+        except Exception as fault:  # noqa: BLE001  # the caller gets the answer in any case
+            self.guard.report("request", fault)
+        self._scope.leave()
+        if not is_stream(result):
+            self._call.finish("ok")
+            return result
+        self._call.streams()
+        attempt = self._call.open_attempt
+        follower = AttemptFollower(attempt) if attempt is not None and attempt.partial is None else None
+        context = self._pull_context() if follower is None else follower.context
+        return follow(result, CallWatch(self._call, context, follower), self.guard)
+
+    def _pull_context(self) -> Context:
+        return with_frame(Frame(self._call, None, PULL), self._call.parent_context(None))
+
+    def raised(self, error: BaseException) -> None:
+        """The call has failed, or was left."""
+        try:
+            self._scope.raised(error)
+        except Exception as fault:  # noqa: BLE001  # the caller gets its own error in any case
+            self.guard.report("request", fault)
+        self._scope.leave()
+        if isinstance(error, asyncio.CancelledError):
+            self._call.finish("cancelled")
+        elif isinstance(error, Exception):
+            self._call.finish("error", _readers.failure(error))
+        else:
+            self._call.finish("abandoned")
+
+
+def follow_attempt(scope_call: Call | None, response: Any) -> Any:
+    """Stand-in for a provider's stream that litellm is about to wrap, so that its attempt follows it."""
+    attempt = None if scope_call is None else scope_call.open_attempt
+    if attempt is None or attempt.partial is not None:
+        return response
+    return AttemptStream(response, AttemptFollower(attempt))
+
+
+def hand_over(kwargs: MutableMapping[str, Any]) -> None:
+    """Put the current frame into a call's own parameters, for a thread that starts without a context."""
+    frame = current_frame()
+    if frame is not None and isinstance(frame.call, Call):
+        kwargs[HANDED] = otel_context.get_current()
+
+
+def take_over(kwargs: MutableMapping[str, Any]) -> Context | None:
+    """Take what :func:`hand_over` put there; it must not reach a provider."""
+    handed = kwargs.pop(HANDED, None)
+    return handed if isinstance(handed, dict) else None
+
