@@ -9,17 +9,37 @@ facade, the host tells attempts and waits, and the rest is said to be missing.
 An adapter: it knows litellm's host and tells the tree.
 """
 
-import functools
-import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
+from traced_router import _construction
 from traced_router import _litellm as seams
+from traced_router._around import Observer, argument, around
 from traced_router._scope import Scope
 from traced_router._tracing import RouterTracing
 from traced_router._tree import Call, current_frame
 
 _BASE: Final[Any] = seams.host_base()
+
+
+class _HostScope:
+    """One provider call that a core makes through its host."""
+
+    __slots__ = ("_scope",)
+
+    def __init__(self, scope: Scope) -> None:
+        self._scope = scope
+
+    def returned(self, result: Any) -> Any:
+        """The provider has answered."""
+        self._scope.returned(result)
+        self._scope.leave()
+        return result
+
+    def raised(self, error: BaseException) -> None:
+        """The provider has failed."""
+        self._scope.raised(error)
+        self._scope.leave()
 
 
 class TracingHost(_BASE):  # type: ignore[misc]  # a class of litellm's from 1.109 on, else object
@@ -37,68 +57,30 @@ class TracingHost(_BASE):  # type: ignore[misc]  # a class of litellm's from 1.1
     def invoke(self, op: str) -> Callable[..., Any]:
         """The litellm function named ``op``; calling a provider's is an attempt."""
         function: Callable[..., Any] = super().invoke(op)
-        if op in seams.NO_PROVIDER:
-            return function
-        if inspect.iscoroutinefunction(function):
-
-            @functools.wraps(function)
-            async def attempt_async(*args: Any, **kwargs: Any) -> Any:
-                scope = self._scope(kwargs)
-                if scope is None:
-                    return await function(*args, **kwargs)
-                try:
-                    result = await function(*args, **kwargs)
-                except BaseException as error:
-                    scope.raised(error)
-                    raise
-                else:
-                    scope.returned(result)
-                    return result
-                finally:
-                    scope.leave()
-
-            return attempt_async
-
-        @functools.wraps(function)
-        def attempt_sync(*args: Any, **kwargs: Any) -> Any:
-            scope = self._scope(kwargs)
-            if scope is None:
-                return function(*args, **kwargs)
-            try:
-                result = function(*args, **kwargs)
-            except BaseException as error:
-                scope.raised(error)
-                raise
-            else:
-                scope.returned(result)
-                return result
-            finally:
-                scope.leave()
-
-        return attempt_sync
+        return function if op in seams.NO_PROVIDER else around(function, self._begin)
 
     def sleep(self, seconds: float) -> Awaitable[None]:
         """Wait before the next attempt."""
         wait: Awaitable[None] = super().sleep(seconds)
-        frame = current_frame()
-        call = frame.call if frame is not None else None
-        if self._tracing is None or not isinstance(call, Call) or seconds <= 0:
-            return wait
-        return _backoff(call, seconds, wait)
+        call = self._call()
+        return wait if call is None or seconds <= 0 else _backoff(call, seconds, wait)
 
-    def _scope(self, kwargs: Mapping[str, Any]) -> Scope | None:
-        """An attempt that has started, or nothing where nobody listens."""
+    def _call(self) -> Call | None:
+        """The traced call that runs now, when it is for this host to tell."""
         frame = current_frame()
         call = frame.call if frame is not None else None
-        if self._tracing is None or not isinstance(call, Call):
+        return call if self._tracing is not None and isinstance(call, Call) else None
+
+    def _begin(self, _args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Observer | None:
+        call = self._call()
+        if call is None or self._tracing is None:
             return None
-        call.claimed = True
+        call.adopt_trace_id(kwargs.get(seams.TRACE_ID))
         scope = Scope(call, None, "", self._tracing.reader)
         scope.enter()
-        call.adopt_trace_id(kwargs.get(seams.TRACE_ID))
         scope.picked(seams.deployment_of_call(kwargs), seams.group_of_call(kwargs))
         scope.about_to_call(kwargs)
-        return scope
+        return _HostScope(scope)
 
 
 async def _backoff(call: Call, seconds: float, wait: Awaitable[None]) -> None:
@@ -109,52 +91,33 @@ async def _backoff(call: Call, seconds: float, wait: Awaitable[None]) -> None:
         call.end_backoff()
 
 
-def take_over(facade: Any, host: TracingHost, tracing: RouterTracing) -> None:
-    """Trace ``facade`` from its edges and its host: its core runs none of the overrides."""
-    host.listen(tracing)
-    for entry in seams.ENTRIES:
-        _replace(facade, tracing, entry.name, entry.operation, entry.model_at)
-    for name in seams.ENDPOINTS:
-        _replace(facade, tracing, name, seams.operation_of(name), None)
+def build(
+    facade: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], arguments: _construction.Arguments, state: str
+) -> None:
+    """Build a hosted router: its core on our host, and its tracing under ``state``."""
+    host = TracingHost()
+    seams.attach_core(facade, args, kwargs, host)
+    core = seams.core_of(facade)
+    foreign = not seams.runs_overrides(core, type(facade))
+    tracing = _construction.tracing(core, arguments, foreign=foreign)
+    core.__dict__[state] = tracing
+    if foreign:
+        facade.__dict__["tracing_capabilities"] = dict(tracing.capabilities)
+        host.listen(tracing)
+        for entry in seams.ENTRIES:
+            _put_edge(facade, tracing, entry.name, entry.operation, entry.model_at)
+        for name in seams.ENDPOINTS:
+            _put_edge(facade, tracing, name, seams.operation_of(name), None)
 
 
-def _replace(facade: Any, tracing: RouterTracing, name: str, operation: str, model_at: int | None) -> None:
+def _put_edge(facade: Any, tracing: RouterTracing, name: str, operation: str, model_at: int | None) -> None:
+    """Trace one public method of ``facade`` from outside: its core runs none of the overrides."""
     method = getattr(facade, name, None)
     if not callable(method):
         return
 
-    def model_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        if model_at is not None and len(args) > model_at:
-            return args[model_at]
-        return kwargs.get("model")
+    def begin(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Observer | None:
+        model = kwargs.get("model") if model_at is None else argument("model", model_at, args, kwargs)
+        return tracing.enter(facade, operation, model, kwargs)
 
-    if inspect.iscoroutinefunction(method):
-
-        @functools.wraps(method)
-        async def edge_async(*args: Any, **kwargs: Any) -> Any:
-            edge = tracing.enter(facade, operation, model_of(args, kwargs), kwargs)
-            if edge is None:
-                return await method(*args, **kwargs)
-            try:
-                result = await method(*args, **kwargs)
-            except BaseException as error:
-                edge.raised(error)
-                raise
-            return edge.returned(result)
-
-        facade.__dict__[name] = edge_async
-        return
-
-    @functools.wraps(method)
-    def edge_sync(*args: Any, **kwargs: Any) -> Any:
-        edge = tracing.enter(facade, operation, model_of(args, kwargs), kwargs)
-        if edge is None:
-            return method(*args, **kwargs)
-        try:
-            result = method(*args, **kwargs)
-        except BaseException as error:
-            edge.raised(error)
-            raise
-        return edge.returned(result)
-
-    facade.__dict__[name] = edge_sync
+    facade.__dict__[name] = around(method, begin)

@@ -55,6 +55,30 @@ HEALTHY_DEPLOYMENTS: Final = member("async_get_healthy_deployments")
 SET_CUSTOM_STRATEGY: Final = member("set_custom_routing_strategy")
 GET_MODEL_LIST: Final = member("get_model_list")
 
+PICKS: Final = (SELECT_ASYNC, SELECT_SYNC, SELECT_PASS_THROUGH_ASYNC, SELECT_PASS_THROUGH_SYNC)
+"""The router's methods that pick a deployment."""
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """A step that drops deployments: why, and where its list of them stands among its arguments."""
+
+    name: str
+    reason: str
+    position: int = 0
+
+
+FILTERS: Final = (
+    Filter("_filter_health_check_unhealthy_deployments", "unhealthy"),
+    Filter("_async_filter_health_check_unhealthy_deployments", "unhealthy"),
+    Filter("_filter_cooldown_deployments", "cooldown"),
+    Filter("_filter_blocked_deployments", "blocked"),
+    Filter("async_callback_filter_deployments", "other", 1),
+    Filter("_pre_call_checks", "context_window", 1),
+    Filter("_filter_by_routing_plugin_candidates", "plugin"),
+)
+"""In the order in which they run; the synchronous pick skips callbacks and plugins."""
+
 # --- seams -----------------------------------------------------------------------------------
 
 Layer: TypeAlias = Literal["request", "selection", "attempt", "backoff", "fallback", "stream"]
@@ -220,6 +244,11 @@ def operation_of(call_name: str) -> str:
         return known
     return call_name[1:] if call_name[:1] == "a" else call_name
 
+
+ASSISTANTS: Final = "assistants"
+"""``call_type`` of the eight endpoints that are told apart by their function's name alone."""
+
+PLAIN_FALLBACK: Final = "model_group"
 
 START_AT_UPDATE: Final = frozenset({"_arerank", "aretrieve_batch"})
 """Attempt functions without pre-call checks: litellm is called right after the deployment's parameters are in."""

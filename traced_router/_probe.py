@@ -92,8 +92,8 @@ class Probe:
         """What all filters left."""
         self._eligible = _ids(deployments)
 
-    def routed(self, strategy: object) -> None:
-        """The strategy in force for this pick."""
+    def routed(self, strategy: object, _selector: object) -> None:
+        """The strategy in force for this pick, and the object of litellm's that applies it."""
         if isinstance(strategy, str):
             self._strategy = strategy
 

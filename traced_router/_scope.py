@@ -132,6 +132,11 @@ class Scope:
             self._kwargs = kwargs
             self.start()
 
+    def no_such_group(self) -> None:
+        """A group that was asked for does not exist: a prompt's model is called directly next."""
+        if self.function == seams.PROMPT_MANAGEMENT and self.updated_once and not self._attempts:
+            self.start()
+
     def _know(self, deployment: object) -> None:
         if isinstance(deployment, Mapping):
             self._deployment = self._reader.read(deployment)

@@ -328,8 +328,9 @@ class _Comparison:
                 self._span(want, found, replace(there, path=(*place.path, found.name)))
             elif want:
                 self._alone("-", f"span {_shown(want.name)} is missing", _drawn_expected(want), there)
-            elif found:
-                self._alone("+", f"span {found.name} is not expected", _drawn(found), there)
+            else:
+                extra = cast("Node", found)  # nothing is never paired with nothing
+                self._alone("+", f"span {extra.name} is not expected", _drawn(extra), there)
 
     def _alone(self, sign: str, words: str, lines: Iterator[str], there: _Place) -> None:
         self._differ(there, words)

@@ -6,8 +6,7 @@ paragraph of the contract that a rule checks is cited in its docstring: §1 the 
 attributes, (1)-(8) the invariants of §1.
 
 What the contract leaves open is decided leniently: a rule reports what contradicts the contract,
-not what the contract does not say. Where the request itself says that litellm's core hides a seam
-(``traced_router.capabilities``, §5), rules that need everything to be visible do not ask for it.
+not what the contract does not say, and asks for an attribute only where the router must know it.
 
 This module must not know litellm, nor how the spans were collected.
 """
@@ -44,9 +43,13 @@ def parent(span: Ours) -> Iterator[str]:
         yield f"the {span.kind} {where}; its parent must be a {' or a '.join(allowed)}"
     elif span.parent.kind not in allowed:
         yield (
-            f"the {span.kind} lies under {span.parent.node.name!r}, a {span.parent.kind}; "
+            f"the {span.kind} lies under {span.parent.node.name!r}, {_a(span.parent.kind)}; "
             f"its parent must be a {' or a '.join(allowed)}"
         )
+
+
+def _a(kind: str) -> str:
+    return f"an {kind}" if kind == n.ATTEMPT else f"a {kind}"
 
 
 def one_trace(span: Ours) -> Iterator[str]:
@@ -87,7 +90,7 @@ def kind(span: Ours) -> Iterator[str]:
 
 def name(span: Ours) -> Iterator[str]:
     """§1, table "name": made of the span's own attributes, the group cut at 64 characters."""
-    expected = _expected_names(span)
+    expected = [made[: span.max_string] for made in _expected_names(span)]
     if expected and span.node.name not in expected:
         yield f"the {span.kind} is named {span.node.name!r}, expected {' or '.join(map(repr, expected))}"
 
@@ -96,7 +99,9 @@ def _expected_names(span: Ours) -> Sequence[str]:
     """The names that the span's attributes allow; none when they do not say."""
     match span.kind:
         case n.REQUEST:
-            return _made(n.request_span, span.text(n.OPERATION), span.text(n.MODEL_GROUP))
+            return (
+                [n.request_span(operation, span.text(n.MODEL_GROUP))] if (operation := span.text(n.OPERATION)) else ()
+            )
         case n.BATCH:
             return _made(n.batch_span, span.text(n.MODEL_GROUP))
         case n.FALLBACK:
@@ -150,12 +155,12 @@ def no_exception_bodies(span: Ours) -> Iterator[str]:
     """§1 "Status": exceptions are not recorded with their body, provider bodies can hold prompts."""
     if span.node.status_description not in {None, "", span.text(n.ERROR_TYPE)}:
         yield "its status has a description that is not the exception's class name"
-    for event in span.node.events:
-        if event.name == "exception":
-            yield "it has an exception event"
-    for key in ("exception.message", "exception.stacktrace"):
-        if span.has(key):
-            yield f"it has the attribute {key}"
+    if any(event.name == "exception" for event in span.node.events):
+        yield "it has an exception event"
+    for attributes in (span.node.attributes, *(event.attributes for event in span.node.events)):
+        for key in ("exception.message", "exception.stacktrace"):
+            if key in attributes:
+                yield f"it has the attribute {key}"
 
 
 def request_status(span: Ours) -> Iterator[str]:
@@ -166,13 +171,12 @@ def request_status(span: Ours) -> Iterator[str]:
 
 
 def failed_attempt(span: Ours) -> Iterator[str]:
-    """§2 attempt: error category and HTTP status are a failed attempt's; the category is always there."""
+    """§2 attempt: HTTP status and error category are a failed attempt's, but a cancelled one is UNSET (§1)."""
     if span.failed and not span.has(n.ERROR_CATEGORY):
         yield f"the attempt failed without {n.ERROR_CATEGORY}"
-    if not span.failed:
-        for key in (n.ERROR_CATEGORY, n.HTTP_STATUS):
-            if span.has(key):
-                yield f"the attempt did not fail, but has {key}"
+    for key in (n.ERROR_CATEGORY, n.HTTP_STATUS):
+        if not span.failed and span.has(key) and span.text(key) != _CANCELLED:
+            yield f"the attempt did not fail, but has {key}"
 
 
 def hop_status(span: Ours) -> Iterator[str]:
@@ -192,7 +196,6 @@ _REQUIRED: Final = {
     n.REQUEST: (
         n.TRACE_ID,
         n.OPERATION,
-        n.MODEL_GROUP,
         n.OUTCOME,
         n.ATTEMPTS,
         n.RETRIES,
@@ -204,7 +207,6 @@ _REQUIRED: Final = {
     n.ATTEMPT: (
         n.TRACE_ID,
         n.GEN_AI_OPERATION,
-        n.GEN_AI_REQUEST_MODEL,
         n.DEPLOYMENT_ATTEMPT,
         n.DEPLOYMENT_REASON,
         n.ATTEMPT_NUMBER,
@@ -269,7 +271,7 @@ def known_attributes(span: Ours) -> Iterator[str]:
             if attribute is None:
                 yield f"{key} is not an attribute of the contract"
             elif span.kind not in attribute.spans:
-                yield f"{key} does not belong on a {span.kind}"
+                yield f"{key} does not belong on {_a(span.kind)}"
 
 
 def types(span: Ours) -> Iterator[str]:
@@ -279,8 +281,8 @@ def types(span: Ours) -> Iterator[str]:
         if attribute is None or span.kind not in attribute.spans or _is_empty(value):
             continue
         if not _has_type(value, attribute.type):
-            wanted = "str, int, float or bool" if attribute.type is object else attribute.type.__name__
-            yield f"{key} is {value!r}, a {type(value).__name__}; expected {wanted}"
+            wanted = "str, int, float or bool" if attribute.type is object else _TYPE_NAMES[attribute.type]
+            yield f"{key} is {value!r} ({type(value).__name__}); expected {wanted}"
         elif isinstance(value, float) and not math.isfinite(value):
             yield f"{key} is {value!r}; expected a finite number"
 
@@ -321,17 +323,20 @@ def tokens_only_on_attempts(span: Ours) -> Iterator[str]:
     """§2 request, attempt: usage and model stand on attempts only, or backends count tokens twice."""
     for key in span.node.attributes:
         if key == n.GEN_AI_REQUEST_MODEL or key.startswith("gen_ai.usage."):
-            yield f"{key} stands on a {span.kind}; it belongs on attempts only"
+            yield f"{key} stands on {_a(span.kind)}; it belongs on attempts only"
 
 
 def events(span: Ours) -> Iterator[str]:
     """§2: cooldown events are an attempt's, candidates events a selection's; there are no others of ours."""
     for event in span.node.events:
         if event.name.startswith(OUR_PREFIXES) and _EVENT_OF.get(event.name) != span.kind:
-            yield f"the event {event.name} does not belong on a {span.kind}"
+            yield f"the event {event.name} does not belong on {_a(span.kind)}"
 
 
 _EVENT_OF: Final = {n.COOLDOWN_EVENT: n.ATTEMPT, n.CANDIDATES_EVENT: n.SELECTION}
+
+
+_TYPE_NAMES: Final = {str: "str", int: "int", float: "float", bool: "bool", tuple: "tuple of str"}
 
 
 def _attribute(key: str) -> n.Attribute | None:
@@ -464,7 +469,7 @@ def served(span: Ours) -> Iterator[str]:
         who = span.text(key)
         if value == _ERROR and span.has(key):
             yield f"{key} is {who!r}, but the request failed"
-        elif value in _SAVED and not span.has(key) and attempts and not span.has(n.CAPABILITIES):
+        elif value in _SAVED and not span.has(key) and answered:
             yield f"{key} is missing, but the request was answered"
         elif who and answered and who not in answered:
             yield f"{key} is {who!r}; the attempts that did not fail have {', '.join(map(repr, answered))}"
@@ -516,12 +521,20 @@ _SEAMS: Final = (n.REQUEST, n.SELECTION, n.ATTEMPT, n.BACKOFF, n.FALLBACK, "stre
 _LEVELS: Final = ("partial", "none")
 
 
+def _hides(request: Ours, seam: str) -> bool:
+    return any(str(item).startswith(f"{seam}=") for item in _listed(request))
+
+
+def _listed(request: Ours) -> Sequence[AttributeValue]:
+    value = request.node.attributes.get(n.CAPABILITIES)
+    return value if isinstance(value, tuple) else ()
+
+
 def capabilities(span: Ours) -> Iterator[str]:
     """§2 request, §5: engine and capabilities stand together, and name seams that are not ``full``."""
     if span.has(n.ENGINE) != span.has(n.CAPABILITIES):
         yield f"{n.ENGINE} and {n.CAPABILITIES} stand together, or not at all"
-    listed = span.node.attributes.get(n.CAPABILITIES)
-    for item in listed if isinstance(listed, tuple) else ():
+    for item in _listed(span):
         seam, _, level = str(item).partition("=")
         if seam not in _SEAMS or level not in _LEVELS:
             yield f"{n.CAPABILITIES} holds {item!r}; expected a seam of {', '.join(_SEAMS)} with =partial or =none"
@@ -628,10 +641,13 @@ def _is_score(item: object) -> bool:
 
 
 def candidates_after_failure(span: Ours) -> Iterator[str]:
-    """§2 selection: the candidates event is always there when the selection follows a failure."""
-    failed = [attempt.node.end_ns for attempt in span.all_attempts if attempt.failed and attempt.node.end_ns]
+    """§2 selection: the candidates event is always there after a failure, unless selections are not wholly seen."""
+    if _hides(span, n.SELECTION):
+        return
+    ends = [attempt.node.end_ns for attempt in span.all_attempts if attempt.failed and attempt.node.end_ns]
+    earliest = min(ends, default=math.inf)
     for selection in (selection for hop in span.hops for selection in hop.selections):
-        follows = bool(failed) and min(failed) <= selection.node.start_ns
+        follows = earliest <= selection.node.start_ns
         if follows and selection.has(n.DEPLOYMENT_ID) and not _events(selection, n.CANDIDATES_EVENT):
             yield f"{selection.node.name!r} follows a failed attempt without the event {n.CANDIDATES_EVENT}"
 

@@ -16,11 +16,11 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Final, Self, cast
 from urllib.parse import quote, unquote
 
-from traced_router.testing._provider_behaviours import Answer, Behaviour, Hang
+from traced_router.testing._provider_behaviours import Answer, Behaviour, Step
 from traced_router.testing._provider_bodies import Call
 from traced_router.testing._provider_endpoints import find
 from traced_router.testing._provider_exchange import Exchange
@@ -69,7 +69,7 @@ class FakeProvider:
         """
         self._server = HttpServer(self._handle, port=port, idle=idle_timeout)
         self._lock = threading.Lock()
-        self._fallback: Behaviour = Answer() if default is None else default
+        self._fallback: Behaviour = Answer() if default is None else _checked(default)
         self._defaults: dict[str, Behaviour] = {}
         self._scripts: dict[str, deque[Behaviour]] = {}
         self._numbers: Counter[str] = Counter()
@@ -157,14 +157,23 @@ class FakeProvider:
     # -- behaviour -----------------------------------------------------------------------------
 
     def script(self, deployment: str, steps: Iterable[Behaviour]) -> None:
-        """What the deployment's next requests get, one step each; replaces what was left of an earlier script."""
+        """What the deployment's next requests get, one step each; replaces what was left of an earlier script.
+
+        Raises:
+            TypeError: a step is no behaviour.
+        """
+        script = deque(_checked(step) for step in steps)
         with self._lock:
-            self._scripts[deployment] = deque(steps)
+            self._scripts[deployment] = script
 
     def default(self, deployment: str, behaviour: Behaviour) -> None:
-        """What the deployment does when its script is over."""
+        """What the deployment does when its script is over.
+
+        Raises:
+            TypeError: it is no behaviour.
+        """
         with self._lock:
-            self._defaults[deployment] = behaviour
+            self._defaults[deployment] = _checked(behaviour)
 
     def remaining(self, deployment: str) -> int:
         """How many steps of the deployment's script are left."""
@@ -226,7 +235,7 @@ class FakeProvider:
             deployment=deployment,
             method=request.method,
             path=request.target,
-            headers=request.headers,
+            headers=MappingProxyType(request.headers),
             body=body if len(request.body) <= _KEPT_BODY else None,
             raw_size=len(request.body),
             stream=stream,
@@ -239,7 +248,7 @@ class FakeProvider:
         exchange = Exchange(endpoint, call, reply, entry, streams=stream)
         self._log.open.add(1)
         try:
-            await self._play(self._next(deployment), exchange)
+            await exchange.play(*self._next(deployment))
         except (ConnectionError, asyncio.CancelledError):
             entry.finished = False
             raise
@@ -250,23 +259,19 @@ class FakeProvider:
         self._numbers[prefix] += 1
         return self._numbers[prefix]
 
-    def _next(self, deployment: str) -> Behaviour:
+    def _next(self, deployment: str) -> tuple[Behaviour, Gate]:
+        """The next step of a deployment, and the gate at which it hangs if it does."""
         with self._lock:
             script = self._scripts.get(deployment)
-            return script.popleft() if script else self._defaults.get(deployment, self._fallback)
+            step = script.popleft() if script else self._defaults.get(deployment, self._fallback)
+            return step, self._hanging
 
-    async def _play(self, behaviour: Behaviour, exchange: Exchange) -> None:
-        if behaviour.delay:
-            await asyncio.sleep(behaviour.delay)
-        if behaviour.hold_before is not None:
-            await behaviour.hold_before.passage()
-        if isinstance(behaviour, Hang):
-            with self._lock:
-                hanging = self._hanging
-            await hanging.passage()
-            await self._play(behaviour.then, exchange)
-        else:
-            await exchange.play(behaviour)
+
+def _checked(behaviour: Behaviour) -> Behaviour:
+    """Complain where the mistake is: the server's thread, where it would show, is far from the test."""
+    if not isinstance(cast("object", behaviour), Step):
+        raise TypeError(f"expected a behaviour such as Answer() or RateLimited(), got {behaviour!r}")
+    return behaviour
 
 
 def _json(raw: bytes) -> object:

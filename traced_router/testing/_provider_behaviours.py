@@ -8,12 +8,13 @@ between tests and derived with :func:`dataclasses.replace`. Times are seconds.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from traced_router.testing._provider_gate import Gate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Behaviour:
+class Step:
     """What all behaviours share: what happens between the request's last byte and the first byte back.
 
     Attributes:
@@ -35,7 +36,7 @@ class ToolCall:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer(Behaviour):
+class Answer(Step):
     """A good answer, in whatever shape the endpoint asks for.
 
     A stream is sent in *chunks*: one per piece of text, then one for the tool calls if there are
@@ -99,7 +100,7 @@ class Answer(Behaviour):
 
 
 @dataclass(frozen=True, slots=True)
-class Status(Behaviour):
+class Status(Step):
     """An HTTP answer with this status: most often an error, in the shape that the endpoint's protocol has.
 
     Attributes:
@@ -164,12 +165,15 @@ class BadRequest(Status):
     message: str = "Invalid value for 'temperature'"
 
 
+# Clients know the next two by words alone, and each provider has its own: the messages have all of them.
+
+
 @dataclass(frozen=True, slots=True)
 class ContextWindowExceeded(Status):
     """400 with the words by which clients know that the prompt was too long."""
 
     code: int = 400
-    message: str = "This model's maximum context length is 128000 tokens, and the request has 200000."
+    message: str = "This model's maximum context length is 128000: too many tokens, the prompt is too long."
     error_code: str | None = field(default="context_length_exceeded", kw_only=True)
 
 
@@ -178,7 +182,7 @@ class ContentPolicy(Status):
     """400 with the words by which clients know that the content was refused."""
 
     code: int = 400
-    message: str = "Your request was rejected as a result of our safety system (content_policy_violation)."
+    message: str = "Invalid prompt: violating our usage policy. Output blocked by content filtering policy."
     error_code: str | None = field(default="content_policy_violation", kw_only=True)
 
 
@@ -201,28 +205,28 @@ class NotFound(Status):
 
 
 @dataclass(frozen=True, slots=True)
-class Malformed(Behaviour):
+class Malformed(Step):
     """200 with a body that is not JSON; a stream gets it as its only event."""
 
     garbage: str = '{"id": "chatcmpl-broken", "choices": [{'
 
 
 @dataclass(frozen=True, slots=True)
-class Hang(Behaviour):
+class Hang(Step):
     """No byte until ``FakeProvider.release()``, then ``then``; the end of the server ends it too."""
 
-    then: Behaviour = field(default_factory=Answer)
+    then: "Behaviour" = field(default_factory=Answer)
 
 
 @dataclass(frozen=True, slots=True)
-class Drop(Behaviour):
+class Drop(Step):
     """The connection ends before any byte of an answer: in order, or with a reset."""
 
     reset: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class DieMidStream(Behaviour):
+class DieMidStream(Step):
     """The connection ends inside the body: headers, ``after_chunks`` chunks of ``answer``, then nothing.
 
     What was sent just before a connection breaks may be lost in the client's own buffers. Where the
@@ -242,7 +246,7 @@ class DieMidStream(Behaviour):
 
 
 @dataclass(frozen=True, slots=True)
-class ErrorEventMidStream(Behaviour):
+class ErrorEventMidStream(Step):
     """A stream that turns into the protocol's error event, then ends in order.
 
     A request that is not a stream gets the same error as an HTTP status.
@@ -260,9 +264,16 @@ class ErrorEventMidStream(Behaviour):
 
 
 @dataclass(frozen=True, slots=True)
-class SlowFirstByte(Behaviour):
+class SlowFirstByte(Step):
     """Headers at once, the first byte of the body only after ``seconds`` or when ``gate`` opens."""
 
     seconds: float = 0.0
     gate: Gate | None = None
     answer: Answer = field(default_factory=Answer)
+
+
+Act: TypeAlias = Answer | Status | Malformed | Drop | DieMidStream | ErrorEventMidStream | SlowFirstByte
+"""What a fake deployment does when it does something."""
+
+Behaviour: TypeAlias = Act | Hang
+"""All that a fake deployment can do."""

@@ -234,13 +234,14 @@ def gemini_body(call: Call, answer: Answer, response_id: str, parts: list[Body],
     }
     if last:
         candidate["finishReason"] = _GEMINI_REASONS.get(answer.reason, answer.reason)
-    if last and answer.usage:
         body["usageMetadata"] = _gemini_usage(answer)
     return body
 
 
 def _gemini_usage(answer: Answer) -> Body:
-    """Gemini counts thoughts beside the candidates' tokens, not in them."""
+    """Gemini counts thoughts beside the candidates' tokens, not in them; its clients need at least zeros."""
+    if not answer.usage:
+        return {"promptTokenCount": 0, "candidatesTokenCount": 0, "totalTokenCount": 0}
     usage: dict[str, object] = {
         "promptTokenCount": answer.input_tokens,
         "candidatesTokenCount": answer.output_tokens - (answer.reasoning_tokens or 0),

@@ -9,11 +9,13 @@ from collections.abc import Mapping
 from typing import Final
 
 from traced_router.testing._provider_behaviours import (
+    Act,
     Answer,
     Behaviour,
     DieMidStream,
     Drop,
     ErrorEventMidStream,
+    Hang,
     Malformed,
     NotFound,
     SlowFirstByte,
@@ -42,12 +44,19 @@ class Exchange:
         self._entry = entry
         self._streams = streams
 
-    async def play(self, behaviour: Behaviour) -> None:
-        """Do what the behaviour says, its waits before the first byte excepted.
+    async def play(self, behaviour: Behaviour, hanging: Gate) -> None:
+        """Do what the behaviour says; a hanging one waits at ``hanging``."""
+        if behaviour.delay:
+            await asyncio.sleep(behaviour.delay)
+        if behaviour.hold_before is not None:
+            await behaviour.hold_before.passage()
+        if isinstance(behaviour, Hang):
+            await hanging.passage()
+            await self.play(behaviour.then, hanging)
+        else:
+            await self._respond(behaviour)
 
-        Raises:
-            TypeError: no such behaviour is known here.
-        """
+    async def _respond(self, behaviour: Act) -> None:
         match behaviour:
             case Answer():
                 await self._answer(behaviour)
@@ -63,8 +72,6 @@ class Exchange:
                 await self._turn_into_error(behaviour)
             case SlowFirstByte():
                 await self._slow(behaviour)
-            case _:
-                raise TypeError(f"expected one of the behaviours of traced_router.testing, got {behaviour!r}")
 
     async def _answer(self, answer: Answer) -> None:
         if self._endpoint is None:

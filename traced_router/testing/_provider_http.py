@@ -191,8 +191,7 @@ class HttpServer:
         self.port = listener.getsockname()[1]
         self._stopped = Future()
         ready: Future[None] = Future()
-        run = lambda: asyncio.run(self._main(listener, ready))  # noqa: E731
-        self._thread = threading.Thread(target=run, name="fake-provider", daemon=True)
+        self._thread = threading.Thread(target=self._run, args=(listener, ready), name="fake-provider", daemon=True)
         self._thread.start()
         ready.result()
 
@@ -203,6 +202,9 @@ class HttpServer:
             self._stopped.set_result(None)
             thread.join()
             self.port = None
+
+    def _run(self, listener: socket.socket, ready: Future[None]) -> None:
+        asyncio.run(self._main(listener, ready))
 
     async def _main(self, listener: socket.socket, ready: Future[None]) -> None:
         loop = asyncio.get_running_loop()

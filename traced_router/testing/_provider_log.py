@@ -3,8 +3,7 @@
 import threading
 from collections import Counter, deque
 from collections.abc import Mapping
-from dataclasses import dataclass
-from types import MappingProxyType
+from dataclasses import dataclass, replace
 
 from traced_router.testing._provider_gate import Tally
 
@@ -51,19 +50,7 @@ class Entry:
         self.finished = False
 
     def snapshot(self) -> Received:
-        seen = self._received
-        return Received(
-            deployment=seen.deployment,
-            method=seen.method,
-            path=seen.path,
-            headers=MappingProxyType(dict(seen.headers)),
-            body=seen.body,
-            raw_size=seen.raw_size,
-            stream=seen.stream,
-            status=self.status,
-            finished=self.finished,
-            at=seen.at,
-        )
+        return replace(self._received, status=self.status, finished=self.finished)
 
 
 class Log:

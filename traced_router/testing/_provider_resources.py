@@ -4,11 +4,12 @@ The bodies are as small as they can be while clients still parse them. Nothing i
 was created can be fetched, under any id. This module must know nothing of HTTP, of streams or of faults.
 """
 
+import json
 from collections.abc import Callable
 from typing import cast
 
 from traced_router.testing._provider_behaviours import Answer
-from traced_router.testing._provider_bodies import CREATED, Body, Call
+from traced_router.testing._provider_bodies import CREATED, Body, Call, chat
 
 
 def images(_call: Call, answer: Answer) -> Body:
@@ -66,8 +67,12 @@ def file(call: Call, answer: Answer) -> Body:
     }
 
 
-def file_content(_call: Call, answer: Answer) -> bytes:
-    return answer.full_text.encode()
+def file_content(call: Call, answer: Answer) -> bytes:
+    """A batch's output, for that is the file that clients read without being asked: litellm does, to count its cost."""
+    line = {"id": "batch_req_1", "custom_id": "request-1", "error": None}
+    return json.dumps(
+        {**line, "response": {"status_code": 200, "request_id": "req-1", "body": chat(call, answer)}}
+    ).encode()
 
 
 def batch(call: Call, _answer: Answer) -> Body:
