@@ -1,0 +1,36 @@
+"""Configuration of the documentation's site: `make docs`."""
+
+import sys
+from importlib.metadata import version as installed
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent / "_extensions"))
+
+project = "traced-router"
+author = "the traced-router authors"
+version = release = installed("traced-router")
+
+extensions = ["attribute_tables", "myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
+exclude_patterns = ["_extensions"]
+
+# Furo has no web fonts and no CDN: the site reads the same without a network.
+html_theme = "furo"
+html_title = "traced-router"
+
+myst_enable_extensions = ["colon_fence", "deflist"]
+myst_heading_anchors = 3
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_class_signature = "separated"
+napoleon_numpy_docstring = False
+napoleon_use_ivar = True
+python_use_unqualified_type_names = True
+
+# Single backticks in docstrings are code, as in Markdown.
+default_role = "code"
+
+# Other projects' names have no page here, and the site is built without asking theirs.
+nitpick_ignore_regex = [
+    (r"py:.*", r"(litellm|opentelemetry|pydantic|pydantic_settings|collections|abc|random|typing|types)\..*"),
+]
