@@ -10,10 +10,9 @@ from math import exp
 from random import Random
 from typing import Protocol
 
-from traced_router.strategy import Candidate, Decision, Outcome, RoutingRequest, Ticket
-
 from benchmarks.simulation.servers import Server
 from benchmarks.simulation.workload import Call
+from traced_router.strategy import Candidate, Decision, Outcome, RoutingRequest, Ticket
 
 
 class _Base:
@@ -153,12 +152,13 @@ class _Looking(Protocol):
 class Oracle:
     """Joins the shortest expected wait, with perfect knowledge of the servers and of the call.
 
-    Greedy: it minimises the time of the call at hand, not of those to come.
+    Greedy: it minimises the time of the call at hand (or of its first chunk), not of those to come.
     """
 
     servers: dict[str, Server]
     clock: Callable[[], float]
     router: _Looking | None = None
+    first_chunk_first: bool = False
     name: str = "oracle"
 
     def pick(self, request: RoutingRequest, candidates: Sequence[Candidate]) -> Decision:  # noqa: ARG002
@@ -174,7 +174,7 @@ class Oracle:
     def _wait(self, candidate: Candidate, call: Call, now: float) -> float:
         """Expected seconds, repeated for as often as the server is expected to fail."""
         server = self.servers[candidate.id]
-        return server.expected_seconds(call) / max(1e-9, server.open(now))
+        return server.expected_seconds(call, first_chunk=self.first_chunk_first) / max(1e-9, server.open(now))
 
     def started(self, ticket: Ticket) -> None:
         """The servers know."""

@@ -4,14 +4,15 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib import import_module
+from pkgutil import iter_modules
 from random import Random
 from typing import Any
-
-from traced_router.strategy import RoutingStrategy
 
 from benchmarks.simulation import baselines
 from benchmarks.simulation.resilience import ExcludeTried, Resilience
 from benchmarks.simulation.servers import Server
+from traced_router.resilience import Resilience as ResilienceLayer
+from traced_router.strategy import RoutingStrategy
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,7 @@ class Contender:
         resilience: builds the layer beside it, when it has one.
         configured: whether candidates carry the operator's weights and limits.
         scope: patches litellm for the length of a run.
+        first_chunk_only: makes sense only where callers wait for the first chunk.
     """
 
     name: str
@@ -56,6 +58,7 @@ class Contender:
     resilience: Callable[[Setting], Resilience] | None = None
     configured: bool = False
     scope: Scope | None = None
+    first_chunk_only: bool = False
 
 
 def _simple(kind: Callable[[Random], RoutingStrategy]) -> Callable[[Setting], RoutingStrategy]:
@@ -74,17 +77,24 @@ BASELINES: Sequence[Contender] = (
     Contender("p2c", _simple(baselines.PowerOfTwo)),
     Contender("p2c-peak-ewma", lambda setting: baselines.PeakEwma(setting.rng, setting.clock)),
 )
-ORACLE = Contender(
-    "oracle",
-    lambda setting: baselines.Oracle(setting.servers, setting.clock),
-    kind="limit",
-    cooldown=False,
-    resilience=_no_resilience,
-)
+
+
+def limits() -> Sequence[Contender]:
+    """The oracle, and the one that looks at the first chunk alone: the better of them is the limit."""
+
+    def oracle(name: str, *, first_chunk: bool) -> Contender:
+        def make(setting: Setting) -> RoutingStrategy:
+            return baselines.Oracle(setting.servers, setting.clock, first_chunk_first=first_chunk)
+
+        return Contender(
+            name, make, kind="limit", cooldown=False, resilience=_no_resilience, first_chunk_only=first_chunk
+        )
+
+    return (oracle("oracle", first_chunk=False), oracle("oracle-first-chunk", first_chunk=True))
 
 
 def litellm_builtins() -> Sequence[Contender]:
-    """litellm's own strategies; imports litellm, which takes seconds."""
+    """Litellm's own strategies; imports litellm, which takes seconds."""
     handlers = import_module("benchmarks.simulation.litellm_handlers")
 
     def builtin(name: str, make: Callable[[Setting], RoutingStrategy], *, configured: bool = False) -> Contender:
@@ -92,7 +102,7 @@ def litellm_builtins() -> Sequence[Contender]:
         return Contender(f"litellm {name}", make, kind="litellm", configured=configured, scope=scope)
 
     def cached(kind: Callable[..., RoutingStrategy], *args: float) -> Callable[[Setting], RoutingStrategy]:
-        return lambda setting: kind(setting.store.setdefault("cache", handlers.DualCache()), *args)
+        return lambda setting: kind(setting.store.setdefault("cache", handlers.QuietCache()), *args)
 
     return (
         builtin("simple-shuffle", lambda _: handlers.SimpleShuffle()),
@@ -104,34 +114,51 @@ def litellm_builtins() -> Sequence[Contender]:
     )
 
 
+def ours() -> Sequence[Contender]:
+    """The strategies of this project: every class in ``traced_router_strategies`` that can pick."""
+    try:
+        package = import_module("traced_router_strategies")
+    except ImportError:
+        return ()
+    found: dict[str, type] = {}
+    for module in iter_modules(package.__path__):
+        for kind in vars(import_module(f"{package.__name__}.{module.name}")).values():
+            if isinstance(kind, type) and kind.__module__.startswith(package.__name__) and _is_strategy(kind):
+                found[str(vars(kind)["name"])] = kind
+    return [_ours(name, kind) for name, kind in sorted(found.items())]
+
+
+def _is_strategy(kind: type) -> bool:
+    return isinstance(vars(kind).get("name"), str) and callable(getattr(kind, "pick", None))
+
+
 def load(target: str) -> Contender:
     """A user's own strategy, given as ``module:Class``.
-
-    The class is built as ``Class(clock=…, rng=…)``; it runs with the project's resilience layer
-    when there is one, and with tried deployments excluded otherwise.
 
     Raises:
         ValueError: ``target`` is not of that form.
     """
     module_name, _, class_name = target.partition(":")
     if not class_name:
-        message = f"--strategy {target!r}: expected module:Class, such as my_package.mine:MyStrategy"
-        raise ValueError(message)
-    made: Callable[..., RoutingStrategy] = getattr(import_module(module_name), class_name)
-    name = str(getattr(made, "name", class_name))
+        raise ValueError(f"--strategy {target!r}: expected module:Class, such as my_package.mine:MyStrategy")
+    made = getattr(import_module(module_name), class_name)
+    return _ours(str(getattr(made, "name", class_name)), made)
+
+
+def _ours(name: str, made: Callable[..., RoutingStrategy]) -> Contender:
+    """Built as ``Class(clock=…, rng=…)``, with the project's resilience layer beside it."""
     return Contender(
         name,
         lambda setting: made(clock=setting.clock, rng=setting.rng),
         kind="ours",
-        resilience=resilience_layer(),
-        configured=name in ("weighted", "quota-aware"),
+        resilience=_resilience_layer,
+        configured=name in CONFIGURED,
     )
 
 
-def resilience_layer() -> Callable[[Setting], Resilience]:
-    """The project's own layer, or the exclusion of tried deployments until there is one."""
-    try:
-        made: Callable[..., Resilience] = import_module("traced_router.resilience").Resilience
-    except (ImportError, AttributeError):
-        return _no_resilience
-    return lambda setting: made(clock=setting.clock, rng=setting.rng)
+def _resilience_layer(setting: Setting) -> Resilience:
+    return ResilienceLayer(clock=setting.clock, rng=setting.rng)
+
+
+CONFIGURED = ("weighted", "quota-aware", "bounded-hash")
+"""Those of ours that read an operator's weights and limits; the others get candidates without."""

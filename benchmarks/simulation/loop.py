@@ -32,7 +32,7 @@ class EventLoop:
 
     def at(self, when: float, action: Callable[[Any], None], argument: Any = None) -> None:
         """Call ``action(argument)`` at ``when``, or now when that has passed."""
-        heappush(self._events, (max(when, self.now), next(self._order), action, argument))
+        heappush(self._events, (max(self.now, when), next(self._order), action, argument))
 
     def run(self) -> None:
         """Until nothing is left to do."""

@@ -8,14 +8,14 @@ driven exactly as the contract says: ``pick``, ``started``, perhaps ``first_chun
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-
-from traced_router.strategy import Candidate, Decision, Outcome, RoutingRequest, RoutingStrategy, Status, Ticket
+from typing import cast
 
 from benchmarks.simulation.loop import EventLoop
 from benchmarks.simulation.metrics import Recorder
 from benchmarks.simulation.resilience import Cooldown, Resilience
 from benchmarks.simulation.servers import Job, Server
 from benchmarks.simulation.workload import Call
+from traced_router.strategy import Candidate, Decision, Outcome, RoutingRequest, RoutingStrategy, Status, Ticket
 
 GROUP = "group"
 
@@ -110,16 +110,17 @@ class SimulatedRouter:
         if self._resilience is not None:
             self._resilience.started(ticket)
         self._recorder.picked(self._loop.now, decision.id)
-        on_first = (lambda _: self._first_chunk(flight)) if flight.call.stream else None
-        flight.job = Job(flight.call, on_first, lambda job: self._done(flight, job))
+        flight.job = Job(flight.call, flight, self._first_chunk if flight.call.stream else None, self._done)
         flight.server.submit(flight.job)
 
-    def _first_chunk(self, flight: _Flight) -> None:
+    def _first_chunk(self, job: Job) -> None:
+        flight = cast("_Flight", job.owner)
         if flight.first_chunk is None and flight.ticket is not None:
             flight.first_chunk = self._loop.now
             self.strategy.first_chunk(flight.ticket)
 
-    def _done(self, flight: _Flight, job: Job) -> None:
+    def _done(self, job: Job) -> None:
+        flight = cast("_Flight", job.owner)
         if flight.over:
             return
         left_early = job.status == "ok" and flight.call.reads is not None
@@ -179,4 +180,5 @@ class SimulatedRouter:
 
     def _end(self, flight: _Flight, status: Status) -> None:
         flight.over = True
+        flight.job = None  # they point at each other, and the collector is off during a run
         self._recorder.ended(flight.call, self._loop.now, status, flight.attempt, flight.first_chunk)

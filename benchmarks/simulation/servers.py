@@ -12,17 +12,34 @@ from dataclasses import dataclass
 from heapq import heappop, heappush
 from itertools import count
 from math import inf
-
-from traced_router.strategy import Status
+from typing import Protocol
 
 from benchmarks.simulation.gates import Gate, Limits, Refusal
 from benchmarks.simulation.loop import EventLoop
 from benchmarks.simulation.workload import Call
+from traced_router.strategy import Status
 
-BASE_SECONDS = 0.25
-PROMPT_SECONDS = 0.00015
-OUTPUT_SECONDS = 0.012
-"""Work on a server of speed 1: fixed, per prompt token, per output token (WORKLOADS.md §B)."""
+
+class Service(Protocol):
+    """How much work a call is, in seconds at speed 1."""
+
+    def work(self, call: Call, cached: int) -> tuple[float, float]:
+        """Until the first chunk, and until the end; ``cached`` prompt tokens need no prefill."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Standard:
+    """WORKLOADS.md §B: seconds fixed, per prompt token, per output token, all times the call's noise."""
+
+    base: float = 0.25
+    prompt: float = 0.00015
+    output: float = 0.012
+
+    def work(self, call: Call, cached: int) -> tuple[float, float]:
+        """Until the first chunk, and until the end."""
+        first = self.base + self.prompt * (call.input_tokens - cached)
+        return first * call.noise, (first + self.output * call.output_tokens) * call.noise
 
 
 @dataclass(slots=True, eq=False)
@@ -30,6 +47,7 @@ class Job:
     """One attempt on one server.
 
     Attributes:
+        owner: whose it is; the server does not look.
         on_first: called when the first chunk is there (streams only).
         on_done: called once, when the attempt is over.
         status: how it ended.
@@ -39,6 +57,7 @@ class Job:
     """
 
     call: Call
+    owner: object
     on_first: Callable[["Job"], None] | None
     on_done: Callable[["Job"], None]
     status: Status = "ok"
@@ -84,21 +103,24 @@ class Server:
         slowness: what is wrong with it now, as a factor on ``speed``.
         capacity: batch capacity.
         inflight: calls in service.
+        work: how much work a call is, see :class:`Service`.
     """
 
     __slots__ = (
         "_at", "_due", "_jobs", "_loop", "_order", "_progress", "_rate",
-        "cache", "capacity", "gates", "id", "inflight", "slowness", "speed",
+        "cache", "capacity", "gates", "id", "inflight", "slowness", "speed", "work",
     )  # fmt: skip
 
     def __init__(
         self,
         loop: EventLoop,
         server_id: str,
-        speed: float,
+        *,
+        speed: float = 1.0,
         capacity: float = 16.0,
         gates: Sequence[Gate] = (),
         cache: PrefixCache | None = None,
+        service: Service | None = None,
     ) -> None:
         self.id = server_id
         self.speed = speed
@@ -106,6 +128,7 @@ class Server:
         self.capacity = capacity
         self.gates = list(gates)
         self.cache = cache
+        self.work = (service or Standard()).work
         self.inflight = 0
         self._loop = loop
         self._at = 0.0
@@ -114,11 +137,6 @@ class Server:
         self._due = inf
         self._order = count()
         self._jobs: list[tuple[float, int, Job, bool]] = []
-
-    def work(self, call: Call, cached: int) -> tuple[float, float]:
-        """Seconds of work until the first chunk, and until the end, at speed 1."""
-        first = BASE_SECONDS + PROMPT_SECONDS * (call.input_tokens - cached)
-        return first * call.noise, (first + OUTPUT_SECONDS * call.output_tokens) * call.noise
 
     def submit(self, job: Job) -> None:
         """Serve the job, or refuse it."""
@@ -155,11 +173,12 @@ class Server:
         self.slowness = slowness
         self._share()
 
-    def expected_seconds(self, call: Call) -> float:
-        """What the call would take here if nobody else came: for the oracle."""
+    def expected_seconds(self, call: Call, *, first_chunk: bool = False) -> float:
+        """What the call, or its first chunk, would take here at the load of now: for the oracle."""
         cached = self.cache.peek(call) if self.cache is not None else 0
         crowd = max(1.0, (self.inflight + 1) / self.capacity)
-        return self.work(call, cached)[1] * crowd * self.speed * self.slowness
+        first, total = self.work(call, cached)
+        return (first if first_chunk else total) * crowd * self.speed * self.slowness
 
     def open(self, now: float) -> float:
         """Probability that a call is served rather than refused: for the oracle."""
@@ -195,19 +214,18 @@ class Server:
     def _share(self) -> None:
         """The rate for as many calls as there are now, and when the next of them is due."""
         crowd = self.inflight / self.capacity
-        self._rate = 1.0 / (self.speed * self.slowness * (crowd if crowd > 1.0 else 1.0))
+        self._rate = rate = 1.0 / (self.speed * self.slowness * (max(1.0, crowd)))
         jobs = self._jobs
         while jobs and not jobs[0][2].alive:
             heappop(jobs)
         if not jobs:
             self._due = inf
             return
-        due = self._at + max(0.0, jobs[0][0] - self._progress) / self._rate
-        if due < self._due:
+        left = jobs[0][0] - self._progress
+        due = self._at + (left / rate if left > 0.0 else 0.0)
+        if due < self._due:  # a later one waits for the event that is set: _wake looks again
             self._due = due
             self._loop.at(due, self._wake, due)
-        else:
-            self._due = min(self._due, due)
 
     def _wake(self, due: float) -> None:
         """Deliver what is due. An event that came too early (the server has slowed down since) is set anew."""

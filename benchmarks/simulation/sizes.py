@@ -60,9 +60,7 @@ class Sessions:
     The prompt of a session is its prefix: what a server has cached of it, it need not prefill again.
     """
 
-    def __init__(
-        self, sessions: int = 600, zipf: float = 0.6, prompt: Lognormal | None = None, seed: int = 0
-    ) -> None:
+    def __init__(self, sessions: int = 600, zipf: float = 0.6, prompt: Lognormal | None = None, seed: int = 0) -> None:
         self._prompt = prompt or Lognormal(12_000.0, 0.5, 100.0, 0.6)
         rng = Random(seed)
         self._prefix = [self._prompt.draw(rng, 0.0).input_tokens for _ in range(sessions)]

@@ -1,6 +1,6 @@
 """The calls of one run: made once per world and seed, and the same for every contender."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import exp
 from random import Random
@@ -25,7 +25,7 @@ class Call:
         stream: whether the caller reads a stream.
         patience: seconds after which the caller cancels.
         reads: share of the answer after which the caller breaks off the stream.
-        service: recorded seconds per server id, when the run resamples a user's own latencies.
+        draw: 0..1, a die for whoever needs one that does not depend on the contender.
     """
 
     index: int
@@ -93,7 +93,3 @@ def _behave(call: Call, callers: Callers, rng: Random) -> Call:
     if not stream and patience is None:
         return call
     return replace(call, stream=stream, patience=patience, reads=reads)
-
-
-Weigh = Callable[[Call], float]
-"""Work of a call in seconds, on a server of speed 1."""
