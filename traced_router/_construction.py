@@ -15,8 +15,8 @@ from opentelemetry._logs import LoggerProvider
 
 from traced_router import _litellm as seams
 from traced_router import settings as settings_module
+from traced_router._attributes import Limits
 from traced_router._tracing import RouterTracing
-from traced_router._tree import Limits
 from traced_router.errors import ConfigurationError, UnknownStrategyError
 from traced_router.settings import TracedRouterSettings
 

@@ -76,6 +76,4 @@ class DecisionFacts:
     predicted_seconds: float | None = None
     ids: Sequence[str] = ()
     scores: Mapping[str, float] = field(default_factory=dict[str, float])
-    attributes: Mapping[str, str | int | float | bool] = field(
-        default_factory=dict[str, str | int | float | bool]
-    )
+    attributes: Mapping[str, str | int | float | bool] = field(default_factory=dict[str, str | int | float | bool])

@@ -15,9 +15,10 @@ from typing import Any, Final
 from traced_router import _construction
 from traced_router import _litellm as seams
 from traced_router._around import Observer, argument, around
+from traced_router._frame import current_frame
 from traced_router._scope import Scope
 from traced_router._tracing import RouterTracing
-from traced_router._tree import Call, current_frame
+from traced_router._tree import Call
 
 _BASE: Final[Any] = seams.host_base()
 

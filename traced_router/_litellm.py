@@ -279,6 +279,7 @@ RETRY_SKIPPED_IDS: Final = "_retry_skipped_deployment_ids"
 TRACE_ID: Final = "litellm_trace_id"
 SESSION_ID: Final = "litellm_session_id"
 
+
 def batch_members(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[list[str], int]:
     """The groups that a batch method goes to, and how many requests it makes of them."""
     models = kwargs.get("models", kwargs.get("model", args[0] if args else None))
@@ -432,6 +433,7 @@ def specific_fallback(fallbacks: object, model_group: str | None) -> bool:
     own = [f for f in cast("list[object]", fallbacks) if not (isinstance(f, dict) and "*" in f)]
     found, _ = get_fallback_model_group(fallbacks=own, model_group=model_group)
     return found is not None
+
 
 STRATEGIES: Final = frozenset({*(s.value for s in RoutingStrategy), "simple-shuffle", "lar1"})
 """The routing strategies that litellm has of its own."""

@@ -97,10 +97,10 @@ TRACE_ID: Final = _key(
     "litellm's id of this request, the same through retries, fallbacks and mid-stream recovery; the caller's own is kept.",
 )
 OPERATION: Final = _key("traced_router.operation", str, (REQUEST, BATCH), "The operation in the span's name.")
-MODEL_GROUP: Final = _key("traced_router.model_group", str, (REQUEST, BATCH), "The model group that the caller asked for.")
-STRATEGY_NAME: Final = _key(
-    "traced_router.strategy.name", str, (REQUEST, SELECTION), "The routing strategy in force."
+MODEL_GROUP: Final = _key(
+    "traced_router.model_group", str, (REQUEST, BATCH), "The model group that the caller asked for."
 )
+STRATEGY_NAME: Final = _key("traced_router.strategy.name", str, (REQUEST, SELECTION), "The routing strategy in force.")
 OUTCOME: Final = _key(
     "traced_router.outcome",
     str,
@@ -108,7 +108,9 @@ OUTCOME: Final = _key(
     "`ok`, `ok_after_retry`, `ok_after_fallback`, `error`, `cancelled` or `abandoned`.",
 )
 ATTEMPTS: Final = _key("traced_router.attempts", int, (REQUEST,), "Provider calls made for this request.")
-RETRIES: Final = _key("traced_router.retries", int, (REQUEST,), "Attempts that repeated an earlier one in the same hop.")
+RETRIES: Final = _key(
+    "traced_router.retries", int, (REQUEST,), "Attempts that repeated an earlier one in the same hop."
+)
 FALLBACKS: Final = _key("traced_router.fallbacks", int, (REQUEST,), "Fallback hops taken.")
 SERVED_MODEL_GROUP: Final = _key(
     "traced_router.served.model_group", str, (REQUEST,), "The group that answered; absent on error."
@@ -116,7 +118,9 @@ SERVED_MODEL_GROUP: Final = _key(
 SERVED_DEPLOYMENT_ID: Final = _key(
     "traced_router.served.deployment_id", str, (REQUEST,), "The deployment that answered; absent on error."
 )
-STREAMING: Final = _key("traced_router.streaming", bool, (REQUEST,), "Whether the caller got a stream or asked for one.")
+STREAMING: Final = _key(
+    "traced_router.streaming", bool, (REQUEST,), "Whether the caller got a stream or asked for one."
+)
 STREAM_OUTCOME: Final = _key(
     "traced_router.stream.outcome", str, (REQUEST,), "`exhausted`, `closed`, `abandoned`, `cancelled` or `error`."
 )
@@ -127,7 +131,9 @@ TIME_TO_FIRST_CHUNK: Final = _key(
     (REQUEST,),
     "Seconds from the call to the first chunk that the caller got, over all attempts.",
 )
-COST_TOTAL: Final = _key("traced_router.cost.total", float, (REQUEST,), "USD over all attempts; absent when no cost is known.")
+COST_TOTAL: Final = _key(
+    "traced_router.cost.total", float, (REQUEST,), "USD over all attempts; absent when no cost is known."
+)
 COST_WASTED: Final = _key(
     "traced_router.cost.wasted", float, (REQUEST,), "USD spent on attempts that did not serve the caller."
 )
@@ -152,7 +158,10 @@ ENGINE: Final = _key(
     "traced_router.engine", str, (REQUEST,), "Which litellm core is underneath; absent when all seams are `full`."
 )
 CAPABILITIES: Final = _key(
-    "traced_router.capabilities", tuple, (REQUEST,), "`seam=level` for each seam that is not `full`; absent when all are."
+    "traced_router.capabilities",
+    tuple,
+    (REQUEST,),
+    "`seam=level` for each seam that is not `full`; absent when all are.",
 )
 
 # batch
@@ -198,7 +207,9 @@ CANDIDATES_EXCLUDED: Final = {
     reason: _key(f"{_EXCLUDED}{reason}", int, (SELECTION,), f"Deployments excluded: {reason}; only when not zero.")
     for reason in EXCLUSIONS
 }
-CHOSEN_SCORE: Final = _key("traced_router.chosen.score", float, (SELECTION,), "The chosen deployment's score; lower wins.")
+CHOSEN_SCORE: Final = _key(
+    "traced_router.chosen.score", float, (SELECTION,), "The chosen deployment's score; lower wins."
+)
 CHOSEN_RANK_BY: Final = _key(
     "traced_router.chosen.rank_by",
     str,
@@ -210,16 +221,12 @@ CHOSEN_INFLIGHT: Final = _key(
 )
 RUNNER_UP_ID: Final = _key("traced_router.runner_up.id", str, (SELECTION,), "The deployment that came second.")
 RUNNER_UP_SCORE: Final = _key("traced_router.runner_up.score", float, (SELECTION,), "Its score.")
-STRATEGY_FACTS: Final = _key(
-    "traced_router.strategy.*", object, (SELECTION,), "A strategy's own facts, at most 16."
-)
+STRATEGY_FACTS: Final = _key("traced_router.strategy.*", object, (SELECTION,), "A strategy's own facts, at most 16.")
 STRATEGY_PREFIX: Final = "traced_router.strategy."
 MAX_STRATEGY_FACTS: Final = 16
 
 # attempt
-DEPLOYMENT_ID: Final = _key(
-    "litellm.deployment.id", str, (SELECTION, ATTEMPT), "The deployment chosen, or called."
-)
+DEPLOYMENT_ID: Final = _key("litellm.deployment.id", str, (SELECTION, ATTEMPT), "The deployment chosen, or called.")
 DEPLOYMENT_MODEL_GROUP: Final = _key("litellm.deployment.model_group", str, (ATTEMPT,), "The group it was picked for.")
 DEPLOYMENT_ATTEMPT: Final = _key("litellm.deployment.attempt", int, (ATTEMPT,), "1-based within the hop.")
 DEPLOYMENT_REASON: Final = _key("litellm.deployment.reason", str, (ATTEMPT,), "`initial`, `retry` or `fallback`.")
@@ -239,9 +246,7 @@ ERROR_CATEGORY: Final = _key(
     "`rate_limit`, `timeout`, `auth`, `context_window`, `content_policy`, `bad_request`, `not_found`, `server`, "
     "`connection`, `cancelled` or `other`.",
 )
-ERROR_TYPE: Final = _key(
-    "error.type", str, _ALL_SPANS, "The exception's class name; on failed spans only."
-)
+ERROR_TYPE: Final = _key("error.type", str, _ALL_SPANS, "The exception's class name; on failed spans only.")
 HTTP_STATUS: Final = _key(
     "http.response.status_code", int, (ATTEMPT,), "The status that the provider really sent; on failed attempts."
 )
@@ -263,7 +268,9 @@ GEN_AI_REQUEST_STREAM: Final = _key("gen_ai.request.stream", bool, (ATTEMPT,), "
 GEN_AI_REQUEST_ENCODING_FORMATS: Final = _key("gen_ai.request.encoding_formats", tuple, (ATTEMPT,), "As sent.")
 GEN_AI_EMBEDDINGS_DIMENSIONS: Final = _key("gen_ai.embeddings.dimension.count", int, (ATTEMPT,), "As sent.")
 GEN_AI_RESPONSE_ID: Final = _key("gen_ai.response.id", str, (ATTEMPT,), "When the provider gave one.")
-GEN_AI_RESPONSE_MODEL: Final = _key("gen_ai.response.model", str, (ATTEMPT,), "The model that the provider says answered.")
+GEN_AI_RESPONSE_MODEL: Final = _key(
+    "gen_ai.response.model", str, (ATTEMPT,), "The model that the provider says answered."
+)
 GEN_AI_RESPONSE_FINISH_REASONS: Final = _key("gen_ai.response.finish_reasons", tuple, (ATTEMPT,), "One per choice.")
 GEN_AI_INPUT_TOKENS: Final = _key("gen_ai.usage.input_tokens", int, (ATTEMPT,), "As the provider counted.")
 GEN_AI_OUTPUT_TOKENS: Final = _key("gen_ai.usage.output_tokens", int, (ATTEMPT,), "As the provider counted.")
@@ -278,9 +285,14 @@ GEN_AI_TIME_TO_FIRST_CHUNK: Final = _key(
 )
 
 # backoff
-BACKOFF_SECONDS: Final = _key("traced_router.backoff.seconds", float, (BACKOFF,), "The wait that was asked for, seconds.")
+BACKOFF_SECONDS: Final = _key(
+    "traced_router.backoff.seconds", float, (BACKOFF,), "The wait that was asked for, seconds."
+)
 BACKOFF_SOURCE: Final = _key(
-    "traced_router.backoff.source", str, (BACKOFF,), "What it was computed from: `retry_after`, `exponential` or `policy`."
+    "traced_router.backoff.source",
+    str,
+    (BACKOFF,),
+    "What it was computed from: `retry_after`, `exponential` or `policy`.",
 )
 BACKOFF_RETRY_AFTER: Final = _key(
     "traced_router.backoff.retry_after", float, (BACKOFF,), "Seconds that the provider asked for, waited or not."
@@ -349,7 +361,15 @@ ERROR_CATEGORIES: Final = (
     "other",
 )
 BACKOFF_SOURCES: Final = ("retry_after", "exponential", "policy")
-FALLBACK_KINDS: Final = ("model_group", "default", "order", "weighted", "context_window", "content_policy", "mid_stream")
+FALLBACK_KINDS: Final = (
+    "model_group",
+    "default",
+    "order",
+    "weighted",
+    "context_window",
+    "content_policy",
+    "mid_stream",
+)
 
 # --- metrics ---------------------------------------------------------------------------------
 

@@ -11,9 +11,11 @@ from traced_router import _readers
 from traced_router._around import Observer, argument, around
 from traced_router._current import attach, detach
 from traced_router._edges import Above
+from traced_router._frame import Frame, current_frame
 from traced_router._probe import Probe
 from traced_router._scope import Scope
-from traced_router._tree import Call, Frame, Selection, current_frame
+from traced_router._spans import Selection
+from traced_router._tree import Call
 
 
 class Pick:

@@ -8,8 +8,8 @@ from traced_router._read_answer import answer
 from traced_router._read_deployment import DeploymentReader, deployment
 from traced_router._read_failure import failure
 from traced_router._read_request import RequestValue, request_parameters
-from traced_router._retry_after import retry_after_seconds
 from traced_router._read_stream import StreamReader
+from traced_router._retry_after import retry_after_seconds
 
 __all__ = [
     "DeploymentReader",

@@ -8,8 +8,6 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 from math import isfinite
 
-from traced_router._values import peek
-
 
 def retry_after_seconds(headers: object, now: float) -> float | None:
     """Seconds that a provider asked to wait; ``None`` when it did not, or not so that one can tell.

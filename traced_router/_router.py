@@ -22,9 +22,10 @@ from traced_router import _construction, _edges, _hosted, _picks, _readers
 from traced_router import _litellm as seams
 from traced_router._around import argument
 from traced_router._current import attach, detach
+from traced_router._frame import Frame, current_frame, with_frame
 from traced_router._scope import Scope, current_scope
 from traced_router._tracing import PULL, FallbackPlan, Mirror, RouterTracing, follow_attempt, hand_over, take_over
-from traced_router._tree import Call, Frame, current_frame, with_frame
+from traced_router._tree import Call
 from traced_router.settings import TracedRouterSettings
 
 _STATE: Final = "_traced_router"

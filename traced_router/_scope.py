@@ -21,7 +21,9 @@ from traced_router import _litellm as seams
 from traced_router import _readers
 from traced_router._current import attach, detach
 from traced_router._facts import DeploymentFacts
-from traced_router._tree import Attempt, Call, Frame, Hop, current_frame, with_frame
+from traced_router._frame import Frame, current_frame, with_frame
+from traced_router._spans import Attempt, Hop
+from traced_router._tree import Call
 
 _UNKNOWN: Final = DeploymentFacts()
 _NO_PARAMETERS: Final[Mapping[str, object]] = MappingProxyType({})

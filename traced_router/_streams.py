@@ -28,7 +28,8 @@ from traced_router import _readers
 from traced_router._current import attach, detach
 from traced_router._facts import AnswerFacts
 from traced_router._guard import Guard
-from traced_router._tree import Attempt, Call
+from traced_router._spans import Attempt
+from traced_router._tree import Call
 
 _LEFT: Final = (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt)
 

@@ -24,11 +24,13 @@ from opentelemetry.trace import Link, SpanContext, Tracer
 
 from traced_router import _litellm as seams
 from traced_router import _readers
+from traced_router._attributes import Limits
 from traced_router._current import attach, detach
+from traced_router._frame import Frame, current_frame, with_frame
 from traced_router._guard import Guard, fails_open
 from traced_router._scope import Scope, is_stream
 from traced_router._streams import AttemptFollower, AttemptStream, CallWatch, follow
-from traced_router._tree import Batch, Call, CallFacts, Frame, Limits, Tree, Unrecorded, current_frame, with_frame
+from traced_router._tree import Batch, Call, CallFacts, Tree, Unrecorded
 
 INSTRUMENTATION: Final = "traced_router"
 
@@ -308,4 +310,3 @@ def take_over(kwargs: MutableMapping[str, Any]) -> Context | None:
     """Take what :func:`hand_over` put there; it must not reach a provider."""
     handed = kwargs.pop(HANDED, None)
     return handed if isinstance(handed, dict) else None
-

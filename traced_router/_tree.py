@@ -10,84 +10,25 @@ Adapters tell it what happened, in the words of ``_facts``; it keeps the tree tr
 that starts ends exactly once, children end before their parents, hops are flat, and the five
 parts of the request's time add up. It knows OpenTelemetry's API and must not know litellm.
 
-All times are integer nanoseconds on one time line per call: the wall clock is read once, when
-the outermost call starts, and a monotonic clock moves it on. So a clock that jumps cannot make
-a child outlive its parent, and a span's length is what its caller waited.
+All times are integer nanoseconds on one time line per outermost call.
 """
 
-import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeAlias
 
 from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode, Tracer
+from opentelemetry.trace import Link, Span, SpanKind, Tracer
 
 from traced_router import _names as n
-from traced_router._facts import AnswerFacts, DecisionFacts, DeploymentFacts, FailureFacts
+from traced_router._attributes import SECONDS, Limits, Value, text
+from traced_router._facts import DecisionFacts, DeploymentFacts, FailureFacts
+from traced_router._frame import Frame, frame_of, with_frame
 from traced_router._guard import Guard, fails_open
-
-Value: TypeAlias = str | bool | int | float | Sequence[str] | Sequence[float]
-
-_FRAME: Final = otel_context.create_key("traced_router.frame")
-_ERROR: Final = Status(StatusCode.ERROR)
-_NS: Final = 1e-9
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How much a span may say.
-
-    Attributes:
-        string: characters that a string attribute keeps.
-        list_candidates: put the event ``traced_router.candidates`` on every selection, not only
-            on those that follow a failure or find no deployment.
-    """
-
-    string: int = 1024
-    list_candidates: bool = False
-
-
-def _wall_and_monotonic() -> tuple[int, int]:
-    """The two clocks, read together: a pause between the two reads would shift the whole call."""
-    for _ in range(3):
-        before = time.perf_counter_ns()
-        wall = time.time_ns()
-        after = time.perf_counter_ns()
-        if after - before < 50_000:
-            break
-    return wall, after
-
-
-class Timeline:
-    """Nanoseconds since the epoch, moved on by a monotonic clock."""
-
-    __slots__ = ("_clock", "_offset")
-
-    def __init__(
-        self,
-        clock: Callable[[], int] = time.perf_counter_ns,
-        start: Callable[[], tuple[int, int]] = _wall_and_monotonic,
-    ) -> None:
-        wall, monotonic = start()
-        self._clock = clock
-        self._offset = wall - monotonic
-
-    def now(self) -> int:
-        """Nanoseconds since the epoch."""
-        return self._clock() + self._offset
-
-
-def text(value: str, limit: int) -> str:
-    """``value`` as an attribute may carry it: cut at ``limit``, and encodable as UTF-8."""
-    if len(value) > limit:
-        value = value[:limit]
-    if value.isascii():
-        return value
-    return value.encode("utf-8", "replace").decode("utf-8")
+from traced_router._spans import ERROR, Attempt, Backoff, Hop, Selection
+from traced_router._timeline import Timeline
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,31 +42,6 @@ class CallFacts:
     streaming: bool = False
     session_id: str | None = None
     user_id: str | None = None
-
-
-class Frame:
-    """Where the code that runs now stands in a tree; travels in the OpenTelemetry context.
-
-    ``owner`` is whatever an adapter wants to find again there; the tree does not look at it.
-    """
-
-    __slots__ = ("call", "hop", "owner")
-
-    def __init__(self, call: "Call | Batch | None", hop: "Hop | None" = None, owner: object = None) -> None:
-        self.call = call
-        self.hop = hop
-        self.owner = owner
-
-
-def current_frame() -> Frame | None:
-    """The frame of the code that runs now, if it runs inside a traced call."""
-    frame = otel_context.get_value(_FRAME)
-    return frame if isinstance(frame, Frame) else None
-
-
-def with_frame(frame: Frame, context: Context) -> Context:
-    """``context``, but standing at ``frame``."""
-    return otel_context.set_value(_FRAME, frame, context)
 
 
 class Tree:
@@ -166,8 +82,8 @@ class Tree:
     ) -> "Call | Unrecorded":
         """Start a request span under ``context`` (the current one when ``None``)."""
         parent = otel_context.get_current() if context is None else context
-        outer = parent.get(_FRAME)
-        enclosing = outer.call if isinstance(outer, Frame) else None
+        outer = frame_of(parent)
+        enclosing = outer.call if outer is not None else None
         timeline = self._timeline() if enclosing is None else enclosing.timeline
         limit = self.limits.string
         attributes: dict[str, Value] = {n.OPERATION: facts.operation}
@@ -187,7 +103,7 @@ class Tree:
         if not span.is_recording():
             return Unrecorded(with_frame(Frame(None), trace.set_span_in_context(span, parent)))
         call = Call(self, span, facts, timeline, start, parent)
-        if isinstance(enclosing, Batch) and isinstance(outer, Frame) and outer.owner is enclosing:
+        if isinstance(enclosing, Batch) and outer is not None and outer.owner is enclosing:
             enclosing.join(call)
         return call
 
@@ -195,8 +111,8 @@ class Tree:
     def open_batch(self, operation: str, model_groups: Sequence[str], size: int) -> "Batch | Unrecorded":
         """Start a batch span under the current context."""
         parent = otel_context.get_current()
-        outer = parent.get(_FRAME)
-        enclosing = outer.call if isinstance(outer, Frame) else None
+        outer = frame_of(parent)
+        enclosing = outer.call if outer is not None else None
         timeline = self._timeline() if enclosing is None else enclosing.timeline
         groups = text(",".join(model_groups), self.limits.string)
         span = self._tracer().start_span(
@@ -251,7 +167,7 @@ class Batch:
         self._returned = True
         if error is not None and isinstance(error, Exception):
             self._span.set_attribute(n.ERROR_TYPE, type(error).__name__)
-            self._span.set_status(_ERROR)
+            self._span.set_status(ERROR)
         self._end_when_over()
 
     def _end_when_over(self) -> None:
@@ -477,7 +393,7 @@ class Call:
             now = self.timeline.now()
             self._span.set_attributes(self._summary(how, failure, stream_outcome, now - self._start))
             if how == "error":
-                self._span.set_status(_ERROR)
+                self._span.set_status(ERROR)
             self._span.end(now)
         finally:
             if self.when_done is not None:
@@ -528,7 +444,7 @@ class Call:
                 out[n.STREAM_OUTCOME] = stream_outcome
                 out[n.STREAM_CHUNKS] = self._chunks
             if self._first_chunk_ns is not None:
-                out[n.TIME_TO_FIRST_CHUNK] = self._first_chunk_ns * _NS
+                out[n.TIME_TO_FIRST_CHUNK] = self._first_chunk_ns * SECONDS
         self._add_cost(out, served)
         self._add_times(out, served, duration)
         if self._tree.engine is not None:
@@ -561,12 +477,12 @@ class Call:
         rest = max(0, duration - self._select_ns - self._backoff_ns - self._consumer_ns)
         provider = min(rest, sum(a.busy_ns for a in self._attempts))
         wasted = min(provider, sum(a.busy_ns for a in self._attempts if a is not served))
-        out[n.TIME_SELECT] = self._select_ns * _NS
-        out[n.TIME_PROVIDER] = provider * _NS
-        out[n.TIME_BACKOFF] = self._backoff_ns * _NS
-        out[n.TIME_CONSUMER] = self._consumer_ns * _NS
-        out[n.TIME_OVERHEAD] = (rest - provider) * _NS
-        out[n.TIME_WASTED] = (wasted + self._backoff_ns) * _NS
+        out[n.TIME_SELECT] = self._select_ns * SECONDS
+        out[n.TIME_PROVIDER] = provider * SECONDS
+        out[n.TIME_BACKOFF] = self._backoff_ns * SECONDS
+        out[n.TIME_CONSUMER] = self._consumer_ns * SECONDS
+        out[n.TIME_OVERHEAD] = (rest - provider) * SECONDS
+        out[n.TIME_WASTED] = (wasted + self._backoff_ns) * SECONDS
 
     # --- what children tell ------------------------------------------------------------------
 
@@ -606,365 +522,3 @@ class Call:
     def limits(self) -> Limits:
         """How much a span may say."""
         return self._limits
-
-
-class Selection:
-    """One pick of a deployment."""
-
-    __slots__ = ("_call", "_done", "_group", "_span", "_start", "context", "guard")
-
-    def __init__(self, call: Call, model_group: str, hop: "Hop | None", owner: object) -> None:
-        self.guard = call.guard
-        self._call = call
-        self._group = model_group
-        self._done = False
-        self._start = call.timeline.now()
-        self._span = call.start_span(
-            text(n.selection_span(model_group), call.limits.string), hop, SpanKind.INTERNAL, None, self._start
-        )
-        self.context = with_frame(
-            Frame(call, hop, owner), trace.set_span_in_context(self._span, call.parent_context(hop))
-        )
-
-    @fails_open("selection")
-    def end(self, decision: DecisionFacts | None, failure: FailureFacts | None = None) -> None:
-        """End the span, with the decision if one came about. Only the first time counts."""
-        if self._done:
-            return
-        self._done = True
-        call = self._call
-        now = call.timeline.now()
-        call.selected(self, now - self._start, decision)
-        try:
-            if decision is not None:
-                self._span.set_attributes(_decision_attributes(decision, call.limits.string))
-                if decision.ids and (call.limits.list_candidates or call.failed or failure is not None):
-                    self._span.add_event(n.CANDIDATES_EVENT, _candidates(decision), now)
-            if failure is not None:
-                self._span.set_attribute(n.ERROR_TYPE, failure.error_type)
-                self._span.set_status(_ERROR)
-        finally:
-            self._span.end(now)
-
-
-def _decision_attributes(decision: DecisionFacts, limit: int) -> dict[str, Value]:
-    out: dict[str, Value] = {}
-    for key, value in (
-        (n.STRATEGY_NAME, decision.strategy),
-        (n.DECISION_REASON, decision.reason),
-        (n.CANDIDATES_TOTAL, decision.total),
-        (n.CANDIDATES_ELIGIBLE, decision.eligible),
-        (n.CANDIDATES_CONSIDERED, decision.considered),
-        (n.DEPLOYMENT_ID, decision.chosen_id),
-        (n.CHOSEN_SCORE, decision.score),
-        (n.CHOSEN_RANK_BY, decision.rank_by),
-        (n.CHOSEN_INFLIGHT, decision.inflight),
-        (n.RUNNER_UP_ID, decision.runner_up_id),
-        (n.RUNNER_UP_SCORE, decision.runner_up_score),
-        (n.DECISION_SECONDS, decision.seconds),
-    ):
-        if value is not None:
-            out[key] = text(value, limit) if isinstance(value, str) else value
-    if decision.excluded:
-        for reason in decision.excluded.values():
-            key = n.CANDIDATES_EXCLUDED[reason]
-            count = out.get(key, 0)
-            out[key] = count + 1 if isinstance(count, int) else 1
-    if decision.score is not None and decision.runner_up_score:
-        margin = (decision.runner_up_score - decision.score) / decision.runner_up_score
-        out[n.DECISION_MARGIN] = min(1.0, max(0.0, margin))
-    for name, value in list(decision.attributes.items())[: n.MAX_STRATEGY_FACTS]:
-        if name != "name":
-            out[n.STRATEGY_PREFIX + text(name, limit)] = text(value, limit) if isinstance(value, str) else value
-    return out
-
-
-def _candidates(decision: DecisionFacts) -> dict[str, Value]:
-    """The event's parallel arrays: the chosen first, then the best scores, then the excluded."""
-    scores = decision.scores
-    order = sorted(
-        decision.ids,
-        key=lambda i: (i != decision.chosen_id, i in decision.excluded, scores.get(i, float("inf"))),
-    )[: n.MAX_CANDIDATES_LISTED]
-    return {
-        n.CANDIDATES_IDS: order,
-        n.CANDIDATES_SCORES: [float(scores.get(i, float("nan"))) for i in order],
-        n.CANDIDATES_EXCLUDED_BY: [decision.excluded.get(i, "") for i in order],
-    }
-
-
-class Attempt:
-    """One call of a provider through litellm."""
-
-    __slots__ = (
-        "_call",
-        "_done",
-        "_first_content_ns",
-        "_operation",
-        "_span",
-        "_start",
-        "answered",
-        "busy_ns",
-        "consumer_ns",
-        "context",
-        "cost",
-        "deployment",
-        "error_type",
-        "failed",
-        "guard",
-        "hop",
-        "model_group",
-        "number",
-        "partial",
-        "reason",
-    )
-
-    def __init__(
-        self,
-        call: Call,
-        deployment: DeploymentFacts,
-        hop: "Hop | None",
-        number: int,
-        number_in_hop: int,
-        model_group: str | None,
-        parameters: Mapping[str, Value] | None,
-        owner: object,
-    ) -> None:
-        self.guard = call.guard
-        self._call = call
-        self.deployment = deployment
-        self.hop = hop
-        self.number = number
-        self.model_group = model_group if model_group is not None else call.model_group
-        self.reason = "retry" if number_in_hop > 1 else "initial" if hop is None else "fallback"
-        self.cost: float | None = None
-        self.partial: Callable[[], AnswerFacts] | None = None
-        """What a stream has said so far; asked when it is left or fails half-way."""
-        self.answered = False
-        """Whether litellm returned an answer, or a stream, for it."""
-        self.failed = False
-        self.error_type: str | None = None
-        self.consumer_ns = 0
-        self.busy_ns = 0
-        self._done = False
-        self._first_content_ns: int | None = None
-        self._start = call.timeline.now()
-        self._span = call.start_span(
-            text(n.attempt_span(call.operation, deployment.model or self.model_group or ""), call.limits.string),
-            hop,
-            SpanKind.CLIENT,
-            self._attributes(number_in_hop, parameters),
-            self._start,
-        )
-        self.context = with_frame(
-            Frame(call, hop, owner), trace.set_span_in_context(self._span, call.parent_context(hop))
-        )
-
-    def _attributes(self, number_in_hop: int, parameters: Mapping[str, Value] | None) -> dict[str, Value]:
-        call, deployment, limit = self._call, self.deployment, self._call.limits.string
-        out: dict[str, Value] = {
-            n.GEN_AI_OPERATION: call.operation,
-            n.TRACE_ID: text(call.trace_id, limit),
-            n.DEPLOYMENT_ATTEMPT: number_in_hop,
-            n.DEPLOYMENT_REASON: self.reason,
-            n.ATTEMPT_NUMBER: self.number,
-        }
-        if deployment.id is not None:
-            out[n.DEPLOYMENT_ID] = text(deployment.id, limit)
-        if deployment.model is not None:
-            out[n.GEN_AI_REQUEST_MODEL] = text(deployment.model, limit)
-        if deployment.provider is not None:
-            out[n.GEN_AI_PROVIDER] = deployment.provider
-        if deployment.server_address is not None:
-            out[n.SERVER_ADDRESS] = text(deployment.server_address, limit)
-        if deployment.server_port is not None:
-            out[n.SERVER_PORT] = deployment.server_port
-        if self.model_group is not None:
-            out[n.DEPLOYMENT_MODEL_GROUP] = text(self.model_group, limit)
-        if parameters:
-            out.update(parameters)
-        decision = call.last_decision
-        if decision is not None and decision.predicted_seconds is not None:
-            out[n.ATTEMPT_PREDICTED_SECONDS] = decision.predicted_seconds
-        return out
-
-    @property
-    def done(self) -> bool:
-        """Whether the span has ended."""
-        return self._done
-
-    def first_content(self) -> None:
-        """The first chunk with content has come."""
-        if self._first_content_ns is None:
-            self._first_content_ns = self._call.timeline.now() - self._start
-
-    @fails_open("attempt")
-    def cooled_down(self, deployment_id: str, seconds: float, reason: str) -> None:
-        """This attempt's failure put a deployment into cooldown."""
-        self._span.add_event(
-            n.COOLDOWN_EVENT,
-            {
-                n.DEPLOYMENT_ID: text(deployment_id, self._call.limits.string),
-                n.COOLDOWN_SECONDS: float(seconds),
-                n.COOLDOWN_REASON: reason,
-            },
-            self._call.timeline.now(),
-        )
-
-    @fails_open("attempt")
-    def succeed(self, answer: AnswerFacts) -> None:
-        """The provider answered. Only the first of succeed, fail and left counts."""
-        if not self._done:
-            self.answered = True
-            self._end(answer, None)
-
-    @fails_open("attempt")
-    def fail(self, failure: FailureFacts) -> None:
-        """The provider, or litellm on the way there, failed."""
-        if not self._done:
-            self.failed = True
-            self.error_type = failure.error_type
-            self._end(None, failure)
-
-    @fails_open("attempt")
-    def left(self, *, cancelled: bool = False) -> None:
-        """The caller left: not an error."""
-        if not self._done:
-            self._end(None, FailureFacts("", "cancelled") if cancelled else None)
-
-    def _end(self, answer: AnswerFacts | None, failure: FailureFacts | None) -> None:
-        self._done = True
-        now = self._call.timeline.now()
-        self.busy_ns = max(0, now - self._start - self.consumer_ns)
-        out: dict[str, Value] = {}
-        try:
-            if answer is None and self.partial is not None:
-                answer = self.partial()
-            if answer is not None:
-                self.cost = answer.cost
-                _answer_attributes(out, answer, self._call.limits.string)
-            if self._first_content_ns is not None:
-                out[n.GEN_AI_TIME_TO_FIRST_CHUNK] = self._first_content_ns * _NS
-            if failure is not None:
-                _failure_attributes(out, failure)
-                if failure.category != "cancelled":
-                    self._span.set_status(_ERROR)
-            if out:
-                self._span.set_attributes(out)
-            self._span.end(now)
-        finally:
-            self._call.attempted(self)
-
-
-def _answer_attributes(out: dict[str, Value], answer: AnswerFacts, limit: int) -> None:
-    if answer.response_id is not None:
-        out[n.GEN_AI_RESPONSE_ID] = text(answer.response_id, limit)
-    if answer.response_model is not None:
-        out[n.GEN_AI_RESPONSE_MODEL] = text(answer.response_model, limit)
-    if answer.finish_reasons:
-        out[n.GEN_AI_RESPONSE_FINISH_REASONS] = answer.finish_reasons
-    if answer.input_tokens is not None:
-        out[n.GEN_AI_INPUT_TOKENS] = answer.input_tokens
-    if answer.output_tokens is not None:
-        out[n.GEN_AI_OUTPUT_TOKENS] = answer.output_tokens
-    if answer.cache_read_tokens is not None:
-        out[n.GEN_AI_CACHE_READ_TOKENS] = answer.cache_read_tokens
-    if answer.reasoning_tokens is not None:
-        out[n.GEN_AI_REASONING_TOKENS] = answer.reasoning_tokens
-    if answer.cost is not None:
-        out[n.ATTEMPT_COST] = answer.cost
-    if answer.cache_hit:
-        out[n.CACHE_HIT] = True
-
-
-def _failure_attributes(out: dict[str, Value], failure: FailureFacts) -> None:
-    out[n.ERROR_CATEGORY] = failure.category
-    if failure.category != "cancelled":
-        out[n.ERROR_TYPE] = failure.error_type
-    if failure.status_code is not None:
-        out[n.HTTP_STATUS] = failure.status_code
-    if failure.retry_after is not None:
-        out[n.ATTEMPT_RETRY_AFTER] = failure.retry_after
-
-
-class Backoff:
-    """One wait before the next attempt."""
-
-    __slots__ = ("_call", "_span", "_start")
-
-    def __init__(self, call: Call, seconds: float, source: str, retry_after: float | None, hop: "Hop | None") -> None:
-        self._call = call
-        self._start = call.timeline.now()
-        attributes: dict[str, Value] = {n.BACKOFF_SECONDS: float(seconds), n.BACKOFF_SOURCE: source}
-        if retry_after is not None:
-            attributes[n.BACKOFF_RETRY_AFTER] = retry_after
-        self._span = call.start_span(n.BACKOFF_SPAN, hop, SpanKind.INTERNAL, attributes, self._start)
-
-    def end(self) -> int:
-        """End the span; how many nanoseconds it lasted."""
-        now = self._call.timeline.now()
-        self._span.end(now)
-        return now - self._start
-
-
-class Hop:
-    """One fallback. It ends with its own failure, with its answer, or with its answer's stream."""
-
-    __slots__ = ("_call", "_returned", "_span", "done", "guard", "span_context", "target")
-
-    def __init__(
-        self, call: Call, target: str, kind: str, depth: int, from_group: str | None, error_type: str | None
-    ) -> None:
-        self.guard = call.guard
-        self._call = call
-        self.target = target
-        self.done = False
-        self._returned = False
-        limit = call.limits.string
-        attributes: dict[str, Value] = {
-            n.FALLBACK_KIND: kind,
-            n.FALLBACK_TO: text(target, limit),
-            n.FALLBACK_DEPTH: depth,
-        }
-        if from_group is not None:
-            attributes[n.FALLBACK_FROM] = text(from_group, limit)
-        if error_type is not None:
-            attributes[n.FALLBACK_ERROR_TYPE] = error_type
-        self._span = call.start_span(
-            text(n.fallback_span(target), limit), None, SpanKind.INTERNAL, attributes, call.timeline.now()
-        )
-        self.span_context = trace.set_span_in_context(self._span, call.parent_context(None))
-
-    @fails_open("fallback")
-    def returned(self) -> None:
-        """The hop has its answer; when that is a stream, the hop lasts as long."""
-        self._returned = True
-        if not self._call.still_open_under(self):
-            self.end(None)
-
-    @fails_open("fallback")
-    def fail(self, error_type: str) -> None:
-        """The hop gave up."""
-        self._call.hop_failed(self.target, error_type)
-        self.end(error_type)
-
-    def attempt_ended(self, attempt: Attempt) -> None:
-        """An attempt of this hop ended: the hop's stream is over, if it had returned one."""
-        if self._returned and not self.done and not self._call.still_open_under(self):
-            if attempt.error_type is not None:
-                self.fail(attempt.error_type)
-            else:
-                self.end(None)
-
-    def end(self, error_type: str | None) -> None:
-        """End the span. Only the first time counts."""
-        if self.done:
-            return
-        self.done = True
-        self._call.hop_ended(self)
-        try:
-            if error_type is not None:
-                self._span.set_attribute(n.ERROR_TYPE, error_type)
-                self._span.set_status(_ERROR)
-        finally:
-            self._span.end(self._call.timeline.now())

@@ -32,14 +32,10 @@ Reason: TypeAlias = Literal[
 ]
 """Why a deployment was chosen."""
 
-RankBy: TypeAlias = Literal[
-    "expected_seconds", "inflight", "latency", "weight", "cost", "hash", "usage", "random"
-]
+RankBy: TypeAlias = Literal["expected_seconds", "inflight", "latency", "weight", "cost", "hash", "usage", "random"]
 """What a score measures."""
 
-Status: TypeAlias = Literal[
-    "ok", "cached", "rejected", "rate_limited", "timeout", "error", "cancelled"
-]
+Status: TypeAlias = Literal["ok", "cached", "rejected", "rate_limited", "timeout", "error", "cancelled"]
 """How an attempt ended; see :class:`Outcome`."""
 
 AttributeValue: TypeAlias = str | int | float | bool

@@ -10,7 +10,7 @@ This module must not know litellm, nor what a span of the router looks like: nam
 """
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from types import MappingProxyType
@@ -199,7 +199,7 @@ class Recorder:
         self._points: dict[tuple[str, frozenset[tuple[str, AttributeValue]]], Point] = {}
         self._reader = InMemoryMetricReader(preferred_temporality=_DELTA)
         self.provider = TracerProvider(sampler=sampler, shutdown_on_exit=False)
-        self.provider.add_span_processor(_Recording(self))
+        self.provider.add_span_processor(_Recording(self._started, self._ended))
         self.meter_provider = MeterProvider([self._reader], shutdown_on_exit=False)
 
     # spans
@@ -318,14 +318,15 @@ class Recorder:
 class _Recording(SpanProcessor):
     """The SDK's side of a recorder."""
 
-    def __init__(self, recorder: Recorder) -> None:
-        self._recorder = recorder
+    def __init__(self, started: Callable[[Span], None], ended: Callable[[ReadableSpan], None]) -> None:
+        self._started = started
+        self._ended = ended
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:  # noqa: ARG002 - SDK's signature
-        self._recorder._started(span)  # noqa: SLF001 - two halves of one thing
+        self._started(span)
 
     def on_end(self, span: ReadableSpan) -> None:
-        self._recorder._ended(span)  # noqa: SLF001 - two halves of one thing
+        self._ended(span)
 
 
 # --- metric points ---------------------------------------------------------------------------

@@ -1,0 +1,119 @@
+"""From facts to attributes: an unknown fact becomes none, and no string is longer than the limit.
+
+This module must not know litellm.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from traced_router import _names as n
+from traced_router._facts import AnswerFacts, DecisionFacts, FailureFacts
+
+Value: TypeAlias = str | bool | int | float | Sequence[str] | Sequence[float]
+
+SECONDS: Final = 1e-9
+"""A nanosecond, in seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much a span may say.
+
+    Attributes:
+        string: characters that a string attribute keeps.
+        list_candidates: put the event ``traced_router.candidates`` on every selection, not only
+            on those that follow a failure or find no deployment.
+    """
+
+    string: int = 1024
+    list_candidates: bool = False
+
+
+def text(value: str, limit: int) -> str:
+    """``value`` as an attribute may carry it: cut at ``limit``, and encodable as UTF-8."""
+    if len(value) > limit:
+        value = value[:limit]
+    if value.isascii():
+        return value
+    return value.encode("utf-8", "replace").decode("utf-8")
+
+
+def decision_attributes(decision: DecisionFacts, limit: int) -> dict[str, Value]:
+    """A selection's attributes."""
+    out: dict[str, Value] = {}
+    for key, value in (
+        (n.STRATEGY_NAME, decision.strategy),
+        (n.DECISION_REASON, decision.reason),
+        (n.CANDIDATES_TOTAL, decision.total),
+        (n.CANDIDATES_ELIGIBLE, decision.eligible),
+        (n.CANDIDATES_CONSIDERED, decision.considered),
+        (n.DEPLOYMENT_ID, decision.chosen_id),
+        (n.CHOSEN_SCORE, decision.score),
+        (n.CHOSEN_RANK_BY, decision.rank_by),
+        (n.CHOSEN_INFLIGHT, decision.inflight),
+        (n.RUNNER_UP_ID, decision.runner_up_id),
+        (n.RUNNER_UP_SCORE, decision.runner_up_score),
+        (n.DECISION_SECONDS, decision.seconds),
+    ):
+        if value is not None:
+            out[key] = text(value, limit) if isinstance(value, str) else value
+    if decision.excluded:
+        for reason in decision.excluded.values():
+            key = n.CANDIDATES_EXCLUDED[reason]
+            count = out.get(key, 0)
+            out[key] = count + 1 if isinstance(count, int) else 1
+    if decision.score is not None and decision.runner_up_score:
+        margin = (decision.runner_up_score - decision.score) / decision.runner_up_score
+        out[n.DECISION_MARGIN] = min(1.0, max(0.0, margin))
+    for name, value in list(decision.attributes.items())[: n.MAX_STRATEGY_FACTS]:
+        if name != "name":
+            out[n.STRATEGY_PREFIX + text(name, limit)] = text(value, limit) if isinstance(value, str) else value
+    return out
+
+
+def candidates(decision: DecisionFacts) -> dict[str, Value]:
+    """The event's parallel arrays: the chosen first, then the best scores, then the excluded."""
+    scores = decision.scores
+    order = sorted(
+        decision.ids,
+        key=lambda i: (i != decision.chosen_id, i in decision.excluded, scores.get(i, float("inf"))),
+    )[: n.MAX_CANDIDATES_LISTED]
+    return {
+        n.CANDIDATES_IDS: order,
+        n.CANDIDATES_SCORES: [float(scores.get(i, float("nan"))) for i in order],
+        n.CANDIDATES_EXCLUDED_BY: [decision.excluded.get(i, "") for i in order],
+    }
+
+
+def answer_attributes(out: dict[str, Value], answer: AnswerFacts, limit: int) -> None:
+    """Add what an answer gives an attempt."""
+    if answer.response_id is not None:
+        out[n.GEN_AI_RESPONSE_ID] = text(answer.response_id, limit)
+    if answer.response_model is not None:
+        out[n.GEN_AI_RESPONSE_MODEL] = text(answer.response_model, limit)
+    if answer.finish_reasons:
+        out[n.GEN_AI_RESPONSE_FINISH_REASONS] = answer.finish_reasons
+    if answer.input_tokens is not None:
+        out[n.GEN_AI_INPUT_TOKENS] = answer.input_tokens
+    if answer.output_tokens is not None:
+        out[n.GEN_AI_OUTPUT_TOKENS] = answer.output_tokens
+    if answer.cache_read_tokens is not None:
+        out[n.GEN_AI_CACHE_READ_TOKENS] = answer.cache_read_tokens
+    if answer.reasoning_tokens is not None:
+        out[n.GEN_AI_REASONING_TOKENS] = answer.reasoning_tokens
+    if answer.cost is not None:
+        out[n.ATTEMPT_COST] = answer.cost
+    if answer.cache_hit:
+        out[n.CACHE_HIT] = True
+
+
+def failure_attributes(out: dict[str, Value], failure: FailureFacts) -> None:
+    """Add what a failure gives an attempt; a cancellation is none."""
+    out[n.ERROR_CATEGORY] = failure.category
+    if failure.category != "cancelled":
+        out[n.ERROR_TYPE] = failure.error_type
+    if failure.status_code is not None:
+        out[n.HTTP_STATUS] = failure.status_code
+    if failure.retry_after is not None:
+        out[n.ATTEMPT_RETRY_AFTER] = failure.retry_after

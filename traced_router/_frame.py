@@ -1,0 +1,46 @@
+"""Where the code that runs now stands in a tree: it travels in the OpenTelemetry context.
+
+One context carries both the current span and the frame, so whatever carries the one into a task,
+a thread or a callback carries the other. This module must not know litellm.
+"""
+
+from typing import TYPE_CHECKING, Final
+
+from opentelemetry import context as otel_context
+from opentelemetry.context import Context
+
+if TYPE_CHECKING:
+    from traced_router._spans import Hop
+    from traced_router._tree import Batch, Call
+
+_FRAME: Final = otel_context.create_key("traced_router.frame")
+
+
+class Frame:
+    """Where the code that runs now stands in a tree; travels in the OpenTelemetry context.
+
+    ``owner`` is whatever an adapter wants to find again there; the tree does not look at it.
+    """
+
+    __slots__ = ("call", "hop", "owner")
+
+    def __init__(self, call: "Call | Batch | None", hop: "Hop | None" = None, owner: object = None) -> None:
+        self.call = call
+        self.hop = hop
+        self.owner = owner
+
+
+def current_frame() -> Frame | None:
+    """The frame of the code that runs now, if it runs inside a traced call."""
+    return frame_of(otel_context.get_current())
+
+
+def with_frame(frame: Frame, context: Context) -> Context:
+    """``context``, but standing at ``frame``."""
+    return otel_context.set_value(_FRAME, frame, context)
+
+
+def frame_of(context: Context) -> Frame | None:
+    """The frame that ``context`` stands at."""
+    frame = context.get(_FRAME)
+    return frame if isinstance(frame, Frame) else None

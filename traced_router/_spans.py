@@ -1,0 +1,315 @@
+"""The children of a request span: one class a kind, each ending exactly once.
+
+They tell the :class:`~traced_router._tree.Call` that owns them when they are over; it keeps the
+sums. This module must not know litellm.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Final
+
+from opentelemetry import trace
+from opentelemetry.trace import SpanKind, Status, StatusCode
+
+from traced_router import _names as n
+from traced_router._attributes import (
+    SECONDS,
+    Value,
+    answer_attributes,
+    candidates,
+    decision_attributes,
+    failure_attributes,
+    text,
+)
+from traced_router._facts import AnswerFacts, DecisionFacts, DeploymentFacts, FailureFacts
+from traced_router._frame import Frame, with_frame
+from traced_router._guard import fails_open
+
+if TYPE_CHECKING:
+    from traced_router._tree import Call
+
+ERROR: Final = Status(StatusCode.ERROR)
+
+
+class Selection:
+    """One pick of a deployment."""
+
+    __slots__ = ("_call", "_done", "_group", "_span", "_start", "context", "guard")
+
+    def __init__(self, call: "Call", model_group: str, hop: "Hop | None", owner: object) -> None:
+        self.guard = call.guard
+        self._call = call
+        self._group = model_group
+        self._done = False
+        self._start = call.timeline.now()
+        self._span = call.start_span(
+            text(n.selection_span(model_group), call.limits.string), hop, SpanKind.INTERNAL, None, self._start
+        )
+        self.context = with_frame(
+            Frame(call, hop, owner), trace.set_span_in_context(self._span, call.parent_context(hop))
+        )
+
+    @fails_open("selection")
+    def end(self, decision: DecisionFacts | None, failure: FailureFacts | None = None) -> None:
+        """End the span, with the decision if one came about. Only the first time counts."""
+        if self._done:
+            return
+        self._done = True
+        call = self._call
+        now = call.timeline.now()
+        call.selected(self, now - self._start, decision)
+        try:
+            if decision is not None:
+                self._span.set_attributes(decision_attributes(decision, call.limits.string))
+                if decision.ids and (call.limits.list_candidates or call.failed or failure is not None):
+                    self._span.add_event(n.CANDIDATES_EVENT, candidates(decision), now)
+            if failure is not None:
+                self._span.set_attribute(n.ERROR_TYPE, failure.error_type)
+                self._span.set_status(ERROR)
+        finally:
+            self._span.end(now)
+
+
+class Attempt:
+    """One call of a provider through litellm."""
+
+    __slots__ = (
+        "_call",
+        "_done",
+        "_first_content_ns",
+        "_operation",
+        "_span",
+        "_start",
+        "answered",
+        "busy_ns",
+        "consumer_ns",
+        "context",
+        "cost",
+        "deployment",
+        "error_type",
+        "failed",
+        "guard",
+        "hop",
+        "model_group",
+        "number",
+        "partial",
+        "reason",
+    )
+
+    def __init__(
+        self,
+        call: "Call",
+        deployment: DeploymentFacts,
+        hop: "Hop | None",
+        number: int,
+        number_in_hop: int,
+        model_group: str | None,
+        parameters: Mapping[str, Value] | None,
+        owner: object,
+    ) -> None:
+        self.guard = call.guard
+        self._call = call
+        self.deployment = deployment
+        self.hop = hop
+        self.number = number
+        self.model_group = model_group if model_group is not None else call.model_group
+        self.reason = "retry" if number_in_hop > 1 else "initial" if hop is None else "fallback"
+        self.cost: float | None = None
+        self.partial: Callable[[], AnswerFacts] | None = None
+        """What a stream has said so far; asked when it is left or fails half-way."""
+        self.answered = False
+        """Whether litellm returned an answer, or a stream, for it."""
+        self.failed = False
+        self.error_type: str | None = None
+        self.consumer_ns = 0
+        self.busy_ns = 0
+        self._done = False
+        self._first_content_ns: int | None = None
+        self._start = call.timeline.now()
+        self._span = call.start_span(
+            text(n.attempt_span(call.operation, deployment.model or self.model_group or ""), call.limits.string),
+            hop,
+            SpanKind.CLIENT,
+            self._attributes(number_in_hop, parameters),
+            self._start,
+        )
+        self.context = with_frame(
+            Frame(call, hop, owner), trace.set_span_in_context(self._span, call.parent_context(hop))
+        )
+
+    def _attributes(self, number_in_hop: int, parameters: Mapping[str, Value] | None) -> dict[str, Value]:
+        call, deployment, limit = self._call, self.deployment, self._call.limits.string
+        out: dict[str, Value] = {
+            n.GEN_AI_OPERATION: call.operation,
+            n.TRACE_ID: text(call.trace_id, limit),
+            n.DEPLOYMENT_ATTEMPT: number_in_hop,
+            n.DEPLOYMENT_REASON: self.reason,
+            n.ATTEMPT_NUMBER: self.number,
+        }
+        if deployment.id is not None:
+            out[n.DEPLOYMENT_ID] = text(deployment.id, limit)
+        if deployment.model is not None:
+            out[n.GEN_AI_REQUEST_MODEL] = text(deployment.model, limit)
+        if deployment.provider is not None:
+            out[n.GEN_AI_PROVIDER] = deployment.provider
+        if deployment.server_address is not None:
+            out[n.SERVER_ADDRESS] = text(deployment.server_address, limit)
+        if deployment.server_port is not None:
+            out[n.SERVER_PORT] = deployment.server_port
+        if self.model_group is not None:
+            out[n.DEPLOYMENT_MODEL_GROUP] = text(self.model_group, limit)
+        if parameters:
+            out.update(parameters)
+        decision = call.last_decision
+        if decision is not None and decision.predicted_seconds is not None:
+            out[n.ATTEMPT_PREDICTED_SECONDS] = decision.predicted_seconds
+        return out
+
+    @property
+    def done(self) -> bool:
+        """Whether the span has ended."""
+        return self._done
+
+    def first_content(self) -> None:
+        """The first chunk with content has come."""
+        if self._first_content_ns is None:
+            self._first_content_ns = self._call.timeline.now() - self._start
+
+    @fails_open("attempt")
+    def cooled_down(self, deployment_id: str, seconds: float, reason: str) -> None:
+        """This attempt's failure put a deployment into cooldown."""
+        self._span.add_event(
+            n.COOLDOWN_EVENT,
+            {
+                n.DEPLOYMENT_ID: text(deployment_id, self._call.limits.string),
+                n.COOLDOWN_SECONDS: float(seconds),
+                n.COOLDOWN_REASON: reason,
+            },
+            self._call.timeline.now(),
+        )
+
+    @fails_open("attempt")
+    def succeed(self, answer: AnswerFacts) -> None:
+        """The provider answered. Only the first of succeed, fail and left counts."""
+        if not self._done:
+            self.answered = True
+            self._end(answer, None)
+
+    @fails_open("attempt")
+    def fail(self, failure: FailureFacts) -> None:
+        """The provider, or litellm on the way there, failed."""
+        if not self._done:
+            self.failed = True
+            self.error_type = failure.error_type
+            self._end(None, failure)
+
+    @fails_open("attempt")
+    def left(self, *, cancelled: bool = False) -> None:
+        """The caller left: not an error."""
+        if not self._done:
+            self._end(None, FailureFacts("", "cancelled") if cancelled else None)
+
+    def _end(self, answer: AnswerFacts | None, failure: FailureFacts | None) -> None:
+        self._done = True
+        now = self._call.timeline.now()
+        self.busy_ns = max(0, now - self._start - self.consumer_ns)
+        out: dict[str, Value] = {}
+        try:
+            if answer is None and self.partial is not None:
+                answer = self.partial()
+            if answer is not None:
+                self.cost = answer.cost
+                answer_attributes(out, answer, self._call.limits.string)
+            if self._first_content_ns is not None:
+                out[n.GEN_AI_TIME_TO_FIRST_CHUNK] = self._first_content_ns * SECONDS
+            if failure is not None:
+                failure_attributes(out, failure)
+                if failure.category != "cancelled":
+                    self._span.set_status(ERROR)
+            if out:
+                self._span.set_attributes(out)
+            self._span.end(now)
+        finally:
+            self._call.attempted(self)
+
+
+class Backoff:
+    """One wait before the next attempt."""
+
+    __slots__ = ("_call", "_span", "_start")
+
+    def __init__(self, call: "Call", seconds: float, source: str, retry_after: float | None, hop: "Hop | None") -> None:
+        self._call = call
+        self._start = call.timeline.now()
+        attributes: dict[str, Value] = {n.BACKOFF_SECONDS: float(seconds), n.BACKOFF_SOURCE: source}
+        if retry_after is not None:
+            attributes[n.BACKOFF_RETRY_AFTER] = retry_after
+        self._span = call.start_span(n.BACKOFF_SPAN, hop, SpanKind.INTERNAL, attributes, self._start)
+
+    def end(self) -> int:
+        """End the span; how many nanoseconds it lasted."""
+        now = self._call.timeline.now()
+        self._span.end(now)
+        return now - self._start
+
+
+class Hop:
+    """One fallback. It ends with its own failure, with its answer, or with its answer's stream."""
+
+    __slots__ = ("_call", "_returned", "_span", "done", "guard", "span_context", "target")
+
+    def __init__(
+        self, call: "Call", target: str, kind: str, depth: int, from_group: str | None, error_type: str | None
+    ) -> None:
+        self.guard = call.guard
+        self._call = call
+        self.target = target
+        self.done = False
+        self._returned = False
+        limit = call.limits.string
+        attributes: dict[str, Value] = {
+            n.FALLBACK_KIND: kind,
+            n.FALLBACK_TO: text(target, limit),
+            n.FALLBACK_DEPTH: depth,
+        }
+        if from_group is not None:
+            attributes[n.FALLBACK_FROM] = text(from_group, limit)
+        if error_type is not None:
+            attributes[n.FALLBACK_ERROR_TYPE] = error_type
+        self._span = call.start_span(
+            text(n.fallback_span(target), limit), None, SpanKind.INTERNAL, attributes, call.timeline.now()
+        )
+        self.span_context = trace.set_span_in_context(self._span, call.parent_context(None))
+
+    @fails_open("fallback")
+    def returned(self) -> None:
+        """The hop has its answer; when that is a stream, the hop lasts as long."""
+        self._returned = True
+        if not self._call.still_open_under(self):
+            self.end(None)
+
+    @fails_open("fallback")
+    def fail(self, error_type: str) -> None:
+        """The hop gave up."""
+        self._call.hop_failed(self.target, error_type)
+        self.end(error_type)
+
+    def attempt_ended(self, attempt: Attempt) -> None:
+        """An attempt of this hop ended: the hop's stream is over, if it had returned one."""
+        if self._returned and not self.done and not self._call.still_open_under(self):
+            if attempt.error_type is not None:
+                self.fail(attempt.error_type)
+            else:
+                self.end(None)
+
+    def end(self, error_type: str | None) -> None:
+        """End the span. Only the first time counts."""
+        if self.done:
+            return
+        self.done = True
+        self._call.hop_ended(self)
+        try:
+            if error_type is not None:
+                self._span.set_attribute(n.ERROR_TYPE, error_type)
+                self._span.set_status(ERROR)
+        finally:
+            self._span.end(self._call.timeline.now())

@@ -1,0 +1,38 @@
+"""Time inside one call: the wall clock is read once, a monotonic clock moves it on.
+
+So a clock that jumps cannot make a child span outlive its parent, and a span is as long as what
+its caller waited. This module must not know litellm, nor OpenTelemetry.
+"""
+
+import time
+from collections.abc import Callable
+
+
+def _wall_and_monotonic() -> tuple[int, int]:
+    """The two clocks, read together: a pause between the two reads would shift the whole call."""
+    for _ in range(3):
+        before = time.perf_counter_ns()
+        wall = time.time_ns()
+        after = time.perf_counter_ns()
+        if after - before < 50_000:
+            break
+    return wall, after
+
+
+class Timeline:
+    """Nanoseconds since the epoch, moved on by a monotonic clock."""
+
+    __slots__ = ("_clock", "_offset")
+
+    def __init__(
+        self,
+        clock: Callable[[], int] = time.perf_counter_ns,
+        start: Callable[[], tuple[int, int]] = _wall_and_monotonic,
+    ) -> None:
+        wall, monotonic = start()
+        self._clock = clock
+        self._offset = wall - monotonic
+
+    def now(self) -> int:
+        """Nanoseconds since the epoch."""
+        return self._clock() + self._offset
