@@ -245,11 +245,11 @@ class Backoff:
             attributes[n.BACKOFF_RETRY_AFTER] = retry_after
         self._span = call.start_span(n.BACKOFF_SPAN, hop, SpanKind.INTERNAL, attributes, self._start)
 
-    def end(self) -> int:
-        """End the span; how many nanoseconds it lasted."""
+    def end(self) -> None:
+        """End the span."""
         now = self._call.timeline.now()
+        self._call.backed_off(now - self._start)
         self._span.end(now)
-        return now - self._start
 
 
 class Hop:
@@ -301,6 +301,7 @@ class Hop:
             else:
                 self.end(None)
 
+    @fails_open("fallback")
     def end(self, error_type: str | None) -> None:
         """End the span. Only the first time counts."""
         if self.done:

@@ -23,10 +23,11 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Link, Span, SpanKind, Tracer
 
 from traced_router import _names as n
-from traced_router._attributes import SECONDS, Limits, Value, text
+from traced_router._attributes import Limits, Value, text
 from traced_router._facts import DecisionFacts, DeploymentFacts, FailureFacts
 from traced_router._frame import Frame, frame_of, with_frame
 from traced_router._guard import Guard, fails_open
+from traced_router._ledger import Ledger
 from traced_router._spans import ERROR, Attempt, Backoff, Hop, Selection
 from traced_router._timeline import Timeline
 
@@ -179,24 +180,17 @@ class Call:
     """One public call of the router: the request span and all that hangs under it."""
 
     __slots__ = (
-        "_attempts",
         "_backoff",
-        "_backoff_ns",
-        "_chunks",
-        "_consumer_ns",
         "_context",
         "_done",
         "_facts",
         "_failed_group",
         "_failed_type",
-        "_fallbacks",
-        "_first_chunk_ns",
         "_limits",
         "_numbers",
         "_open_attempts",
         "_open_hops",
         "_open_selections",
-        "_select_ns",
         "_span",
         "_start",
         "_strategy",
@@ -207,6 +201,7 @@ class Call:
         "context",
         "guard",
         "last_decision",
+        "ledger",
         "timeline",
         "when_done",
     )
@@ -230,18 +225,14 @@ class Call:
         self._trace_id = facts.trace_id
         self._strategy = facts.strategy
         self._streaming = facts.streaming
-        self._attempts: list[Attempt] = []
+        self.ledger = Ledger()
         self._open_attempts: list[Attempt] = []
         self._open_selections: list[Selection] = []
         self._open_hops: list[Hop] = []
         self._numbers: dict[Hop | None, int] = {}
         self._backoff: Backoff | None = None
-        self._fallbacks = 0
         self._failed_group = facts.model_group
         self._failed_type: str | None = None
-        self._select_ns = self._backoff_ns = self._consumer_ns = 0
-        self._chunks = 0
-        self._first_chunk_ns: int | None = None
         self._done = False
 
     # --- what adapters ask -------------------------------------------------------------------
@@ -289,7 +280,7 @@ class Call:
 
     def tried(self) -> frozenset[str]:
         """Ids of the deployments that have failed this request."""
-        return frozenset(a.deployment.id for a in self._attempts if a.failed and a.deployment.id is not None)
+        return frozenset(a.deployment.id for a in self.ledger.attempts if a.failed and a.deployment.id is not None)
 
     def parent_context(self, hop: "Hop | None") -> Context:
         """The context that a child of ``hop``, or of the request, starts under."""
@@ -324,8 +315,10 @@ class Call:
         self.end_backoff()
         number_in_hop = self._numbers.get(hop, 0) + 1
         self._numbers[hop] = number_in_hop
-        attempt = Attempt(self, deployment, hop, len(self._attempts) + 1, number_in_hop, model_group, parameters, owner)
-        self._attempts.append(attempt)
+        attempt = Attempt(
+            self, deployment, hop, len(self.ledger.attempts) + 1, number_in_hop, model_group, parameters, owner
+        )
+        self.ledger.attempts.append(attempt)
         self._open_attempts.append(attempt)
         return attempt
 
@@ -335,17 +328,18 @@ class Call:
         self.end_backoff()
         self._backoff = Backoff(self, seconds, source, retry_after, hop)
 
+    @fails_open("backoff")
     def end_backoff(self) -> None:
         """The wait, if there is one, is over."""
         if self._backoff is not None:
             backoff, self._backoff = self._backoff, None
-            self._backoff_ns += backoff.end()
+            backoff.end()
 
     @fails_open("fallback")
     def hop(self, target: str, kind: str, depth: int) -> "Hop":
         """Start a fallback span: the router goes to another group (or the rest of this one)."""
         self.end_backoff()
-        self._fallbacks += 1
+        self.ledger.fallbacks += 1
         hop = Hop(self, target, kind, depth, self._failed_group, self._failed_type)
         self._open_hops.append(hop)
         return hop
@@ -364,13 +358,14 @@ class Call:
 
     def chunk(self) -> None:
         """The caller gets a chunk."""
-        self._chunks += 1
-        if self._first_chunk_ns is None:
-            self._first_chunk_ns = self.timeline.now() - self._start
+        ledger = self.ledger
+        ledger.chunks += 1
+        if ledger.first_chunk_ns is None:
+            ledger.first_chunk_ns = self.timeline.now() - self._start
 
     def waited_for_consumer(self, nanoseconds: int) -> None:
         """The stream waited that long for its reader."""
-        self._consumer_ns += nanoseconds
+        self.ledger.consumer_ns += nanoseconds
         for attempt in self._open_attempts:
             attempt.consumer_ns += nanoseconds
 
@@ -391,10 +386,12 @@ class Call:
         try:
             self._end_children(how, failure)
             now = self.timeline.now()
-            self._span.set_attributes(self._summary(how, failure, stream_outcome, now - self._start))
-            if how == "error":
-                self._span.set_status(ERROR)
-            self._span.end(now)
+            try:
+                self._span.set_attributes(self._summary(how, failure, stream_outcome, now))
+                if how == "error":
+                    self._span.set_status(ERROR)
+            finally:
+                self._span.end(now)
         finally:
             if self.when_done is not None:
                 self.when_done()
@@ -412,77 +409,25 @@ class Call:
             hop.end(None if failure is None else failure.error_type)
 
     def _summary(
-        self, how: str, failure: FailureFacts | None, stream_outcome: str | None, duration: int
+        self, how: str, failure: FailureFacts | None, stream_outcome: str | None, now: int
     ) -> dict[str, Value]:
-        facts = self._facts
-        retries = sum(1 for a in self._attempts if a.reason == "retry")
-        served = self._served(how)
-        limit = self._limits.string
-        out: dict[str, Value] = {
-            n.TRACE_ID: text(self.trace_id, limit),
-            n.OUTCOME: self._outcome(how, served, retries),
-            n.ATTEMPTS: len(self._attempts),
-            n.RETRIES: retries,
-            n.FALLBACKS: self._fallbacks,
-            n.STREAMING: self._streaming,
-        }
-        if self._strategy is not None:
-            out[n.STRATEGY_NAME] = self._strategy
-        if facts.session_id is not None:
-            out[n.SESSION_ID] = text(facts.session_id, limit)
-        if facts.user_id is not None:
-            out[n.USER_ID] = text(facts.user_id, limit)
-        if failure is not None:
-            out[n.ERROR_TYPE] = failure.error_type
-        if served is not None:
-            if served.model_group is not None:
-                out[n.SERVED_MODEL_GROUP] = served.model_group
-            if served.deployment.id is not None:
-                out[n.SERVED_DEPLOYMENT_ID] = served.deployment.id
-        if self._streaming:
-            if stream_outcome is not None:
-                out[n.STREAM_OUTCOME] = stream_outcome
-                out[n.STREAM_CHUNKS] = self._chunks
-            if self._first_chunk_ns is not None:
-                out[n.TIME_TO_FIRST_CHUNK] = self._first_chunk_ns * SECONDS
-        self._add_cost(out, served)
-        self._add_times(out, served, duration)
-        if self._tree.engine is not None:
-            out[n.ENGINE] = self._tree.engine
+        facts, limit = self._facts, self._limits.string
+        out: dict[str, Value] = {n.TRACE_ID: text(self.trace_id, limit), n.STREAMING: self._streaming}
+        for key, value in (
+            (n.STRATEGY_NAME, self._strategy),
+            (n.SESSION_ID, facts.session_id),
+            (n.USER_ID, facts.user_id),
+            (n.ERROR_TYPE, None if failure is None else failure.error_type),
+            (n.ENGINE, self._tree.engine),
+        ):
+            if value is not None:
+                out[key] = text(value, limit)
         if self._tree.capabilities:
             out[n.CAPABILITIES] = self._tree.capabilities
+        if self._streaming:
+            self.ledger.add_stream(out, stream_outcome)
+        self.ledger.add_accounts(out, how, now - self._start)
         return out
-
-    def _served(self, how: str) -> "Attempt | None":
-        if how == "error":
-            return None
-        return next((a for a in reversed(self._attempts) if a.answered and not a.failed), None)
-
-    def _outcome(self, how: str, served: "Attempt | None", retries: int) -> str:
-        if how != "ok":
-            return how
-        if served.hop is not None if served is not None else self._fallbacks:
-            return "ok_after_fallback"
-        return "ok_after_retry" if retries else "ok"
-
-    def _add_cost(self, out: dict[str, Value], served: "Attempt | None") -> None:
-        known = [a for a in self._attempts if a.cost is not None]
-        if known:
-            out[n.COST_TOTAL] = sum((a.cost or 0.0 for a in known), 0.0)
-            out[n.COST_WASTED] = sum((a.cost or 0.0 for a in known if a is not served), 0.0)
-
-    def _add_times(self, out: dict[str, Value], served: "Attempt | None", duration: int) -> None:
-        # Attempts can overlap (a file goes to every deployment of a group at once): what they
-        # waited together is at most what the caller waited.
-        rest = max(0, duration - self._select_ns - self._backoff_ns - self._consumer_ns)
-        provider = min(rest, sum(a.busy_ns for a in self._attempts))
-        wasted = min(provider, sum(a.busy_ns for a in self._attempts if a is not served))
-        out[n.TIME_SELECT] = self._select_ns * SECONDS
-        out[n.TIME_PROVIDER] = provider * SECONDS
-        out[n.TIME_BACKOFF] = self._backoff_ns * SECONDS
-        out[n.TIME_CONSUMER] = self._consumer_ns * SECONDS
-        out[n.TIME_OVERHEAD] = (rest - provider) * SECONDS
-        out[n.TIME_WASTED] = (wasted + self._backoff_ns) * SECONDS
 
     # --- what children tell ------------------------------------------------------------------
 
@@ -494,10 +439,14 @@ class Call:
             name, self.parent_context(hop), kind, attributes, (), start
         )
 
+    def backed_off(self, nanoseconds: int) -> None:
+        """A wait has ended."""
+        self.ledger.backoff_ns += nanoseconds
+
     def selected(self, selection: "Selection", nanoseconds: int, decision: DecisionFacts | None) -> None:
         """A selection has ended."""
         self._open_selections.remove(selection)
-        self._select_ns += nanoseconds
+        self.ledger.select_ns += nanoseconds
         if decision is not None:
             self.last_decision = decision
             if self._strategy is None or decision.strategy is not None:

@@ -120,11 +120,10 @@ def _made(make: Callable[..., str], *parts: str | None) -> Sequence[str]:
 
 def _selection_names(hop: Ours | None) -> Sequence[str]:
     """A selection does not carry its group: the hop does, and after an alias the hop's attempts do."""
-    picked = [group for attempt in hop.attempts if (group := attempt.text(n.DEPLOYMENT_MODEL_GROUP))] if hop else []
-    if hop is None or not picked:
+    if hop is None or not hop.picked_groups:
         return ()
     asked = hop.text(n.FALLBACK_TO if hop.kind == n.FALLBACK else n.MODEL_GROUP)
-    return list(dict.fromkeys(n.selection_span(group) for group in (asked, *picked) if group))
+    return [n.selection_span(group) for group in (asked, *sorted(hop.picked_groups - {asked})) if group]
 
 
 def hops_in_order(span: Ours) -> Iterator[str]:
@@ -229,30 +228,32 @@ _ENUMS: Final = {
 }
 
 _TIMES: Final = (n.TIME_SELECT, n.TIME_PROVIDER, n.TIME_BACKOFF, n.TIME_CONSUMER, n.TIME_OVERHEAD)
-_AT_LEAST_ZERO: Final = (
-    *_TIMES,
-    n.TIME_WASTED,
-    n.TIME_TO_FIRST_CHUNK,
-    n.ATTEMPTS,
-    n.RETRIES,
-    n.FALLBACKS,
-    n.STREAM_CHUNKS,
-    n.COST_TOTAL,
-    n.COST_WASTED,
-    n.DECISION_SECONDS,
-    n.CANDIDATES_TOTAL,
-    n.CANDIDATES_ELIGIBLE,
-    n.CANDIDATES_CONSIDERED,
-    n.CHOSEN_INFLIGHT,
-    n.ATTEMPT_COST,
-    n.ATTEMPT_RETRY_AFTER,
-    n.ATTEMPT_PREDICTED_SECONDS,
-    n.GEN_AI_INPUT_TOKENS,
-    n.GEN_AI_OUTPUT_TOKENS,
-    n.GEN_AI_CACHE_READ_TOKENS,
-    n.GEN_AI_REASONING_TOKENS,
-    n.GEN_AI_TIME_TO_FIRST_CHUNK,
-    n.BACKOFF_RETRY_AFTER,
+_AT_LEAST_ZERO: Final = frozenset(
+    {
+        *_TIMES,
+        n.TIME_WASTED,
+        n.TIME_TO_FIRST_CHUNK,
+        n.ATTEMPTS,
+        n.RETRIES,
+        n.FALLBACKS,
+        n.STREAM_CHUNKS,
+        n.COST_TOTAL,
+        n.COST_WASTED,
+        n.DECISION_SECONDS,
+        n.CANDIDATES_TOTAL,
+        n.CANDIDATES_ELIGIBLE,
+        n.CANDIDATES_CONSIDERED,
+        n.CHOSEN_INFLIGHT,
+        n.ATTEMPT_COST,
+        n.ATTEMPT_RETRY_AFTER,
+        n.ATTEMPT_PREDICTED_SECONDS,
+        n.GEN_AI_INPUT_TOKENS,
+        n.GEN_AI_OUTPUT_TOKENS,
+        n.GEN_AI_CACHE_READ_TOKENS,
+        n.GEN_AI_REASONING_TOKENS,
+        n.GEN_AI_TIME_TO_FIRST_CHUNK,
+        n.BACKOFF_RETRY_AFTER,
+    }
 )
 
 
@@ -289,16 +290,16 @@ def types(span: Ours) -> Iterator[str]:
 
 def values(span: Ours) -> Iterator[str]:
     """§2: attributes with a fixed set of values hold one of them."""
-    for key, allowed in _ENUMS.items():
-        value = span.text(key)
-        if value and value not in allowed:
+    for key in span.node.attributes:
+        value, allowed = span.text(key), _ENUMS.get(key)
+        if value and allowed and value not in allowed:
             yield f"{key} is {value!r}; expected one of {', '.join(allowed)}"
 
 
 def not_negative(span: Ours) -> Iterator[str]:
     """§2: times, costs, counts and tokens are never negative."""
-    for key in _AT_LEAST_ZERO:
-        value = span.number(key)
+    for key in span.node.attributes:
+        value = span.number(key) if key in _AT_LEAST_ZERO else None
         if value is not None and value < 0:
             yield f"{key} is {value}, less than 0"
 

@@ -29,7 +29,7 @@ class Ours:
     ``parent`` is the span of ours above it, if there is one. ``selections``, ``attempts`` and
     ``backoffs`` are the direct children of a request or a fallback, which makes each of them a
     hop; ``fallbacks`` are a request's, ``all_attempts`` those of its hops together; ``requests``
-    are a batch's. All are sorted by start.
+    are a batch's. All are sorted by start. ``picked_groups`` are the model groups of a hop's attempts.
     """
 
     node: Node
@@ -42,6 +42,7 @@ class Ours:
     fallbacks: list["Ours"] = field(default_factory=list["Ours"])
     all_attempts: list["Ours"] = field(default_factory=list["Ours"])
     requests: list["Ours"] = field(default_factory=list["Ours"])
+    picked_groups: set[str] = field(default_factory=set[str])
 
     @property
     def hops(self) -> list["Ours"]:
@@ -111,6 +112,8 @@ def _flat(spans: Iterable[ReadableSpan | Node]) -> dict[int, Node]:
 
 def _adopt(parent: Ours, child: Ours) -> None:
     child.parent = parent
+    if child.kind == n.ATTEMPT and (group := child.text(n.DEPLOYMENT_MODEL_GROUP)):
+        parent.picked_groups.add(group)
     children = {
         n.SELECTION: parent.selections,
         n.ATTEMPT: parent.attempts,
