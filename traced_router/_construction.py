@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-import litellm
+from litellm.router import Router
 from opentelemetry import metrics, trace
 from opentelemetry._logs import LoggerProvider
 
@@ -97,7 +97,7 @@ def _say_what_writes_on_our_spans() -> None:
 
 def signature(init: Callable[..., None]) -> inspect.Signature:
     """litellm's constructor arguments and ours: litellm's proxy reads which ones a router takes."""
-    theirs = inspect.signature(litellm.Router.__init__)
+    theirs = inspect.signature(Router.__init__)
     ours = [p for p in inspect.signature(init).parameters.values() if p.kind is inspect.Parameter.KEYWORD_ONLY]
     parameters = [p for p in theirs.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
     rest = [p for p in theirs.parameters.values() if p.kind is inspect.Parameter.VAR_KEYWORD]

@@ -85,6 +85,6 @@ def fails_open(
                 self.guard.report(where, fault)
                 return None
 
-        return guarded
+        return guarded  # type: ignore[return-value]  # functools.wraps() loses the first parameter's name
 
     return decorate

@@ -16,7 +16,8 @@ from types import FrameType
 from typing import Any, Final, Literal, TypeAlias, cast
 
 import litellm
-from litellm import Router
+from litellm.exceptions import ContentPolicyViolationError, ContextWindowExceededError
+from litellm.router import Router
 from litellm.types.router import RoutingStrategy
 
 # --- engines ---------------------------------------------------------------------------------
@@ -421,7 +422,7 @@ def group_of_provider_model(router: object, model: object) -> str | None:
 def routing_strategy(router: object) -> str | None:
     """The router's own strategy, as a name."""
     strategy = state(router, "routing_strategy")
-    return getattr(strategy, "value", strategy)
+    return None if strategy is None else str(getattr(strategy, "value", strategy))
 
 
 def specific_fallback(fallbacks: object, model_group: str | None) -> bool:
@@ -460,12 +461,12 @@ def is_inline_fallbacks(fallbacks: object) -> bool:
 
 def is_context_window(error: object) -> bool:
     """Whether litellm sends ``error`` to the context-window fallbacks."""
-    return isinstance(error, litellm.ContextWindowExceededError)
+    return isinstance(error, ContextWindowExceededError)
 
 
 def is_content_policy(error: object) -> bool:
     """Whether litellm sends ``error`` to the content-policy fallbacks."""
-    return isinstance(error, litellm.ContentPolicyViolationError)
+    return isinstance(error, ContentPolicyViolationError)
 
 
 def is_mid_stream(error: object) -> bool:

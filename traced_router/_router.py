@@ -13,7 +13,7 @@ import functools
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
-import litellm
+from litellm.router import Router
 from opentelemetry import context as otel_context
 from opentelemetry import metrics, trace
 from opentelemetry._logs import LoggerProvider
@@ -52,7 +52,7 @@ def _call() -> tuple[Call, Frame] | tuple[None, None]:
     return None, None
 
 
-class TracedRouter(litellm.Router):
+class TracedRouter(Router):
     """litellm's ``Router``, and one OpenTelemetry trace per call.
 
     Takes litellm's arguments, positional ones included, and:
@@ -88,15 +88,15 @@ class TracedRouter(litellm.Router):
     @property
     def tracing_capabilities(self) -> Mapping[str, str]:
         """How much of each layer of a trace this litellm can show: ``full``, ``partial`` or ``none``."""
-        return dict(_tracing(self).capabilities)
+        return dict(_tracing(self).capabilities.items())
 
     # --- where a request enters ------------------------------------------------------------------
 
     for _entry in seams.ENTRIES:
-        if (_original := getattr(litellm.Router, _entry.name, None)) is not None:
+        if (_original := getattr(Router, _entry.name, None)) is not None:
             vars()[_entry.name] = _edges.entry(_entry, _original, _above, _tracing)
     for _name in seams.BATCHES:
-        if (_original := getattr(litellm.Router, _name, None)) is not None:
+        if (_original := getattr(Router, _name, None)) is not None:
             vars()[_name] = _edges.batch(_name, _original, _above, _tracing)
 
     def factory_function(self, original_function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -115,8 +115,9 @@ class TracedRouter(litellm.Router):
 
     def function_with_fallbacks(self, *args: Any, **kwargs: Any) -> Any:
         """Run the chain for a synchronous call: in a thread of its own when a loop is running here."""
+        chain: Any = super().function_with_fallbacks
         hand_over(kwargs)
-        return super().function_with_fallbacks(*args, **kwargs)
+        return chain(*args, **kwargs)
 
     # --- the chain: hops, retries, attempts, waits -----------------------------------------------
 
@@ -268,7 +269,7 @@ class TracedRouter(litellm.Router):
         args, kwargs = _followed("response", args, kwargs)
         return await super()._aresponses_streaming_iterator(*args, **kwargs)
 
-    if hasattr(litellm.Router, "_aanthropic_messages_streaming_iterator"):
+    if hasattr(Router, "_aanthropic_messages_streaming_iterator"):
 
         async def _aanthropic_messages_streaming_iterator(self, *args: Any, **kwargs: Any) -> Any:
             args, kwargs = _followed("response", args, kwargs)
@@ -277,10 +278,10 @@ class TracedRouter(litellm.Router):
     # --- selections ------------------------------------------------------------------------------
 
     for _name in seams.PICKS:
-        if (_original := getattr(litellm.Router, _name, None)) is not None:
+        if (_original := getattr(Router, _name, None)) is not None:
             vars()[_name] = _picks.pick(_name, _original, _above)
     for _step in seams.FILTERS:
-        if (_original := getattr(litellm.Router, _step.name, None)) is not None:
+        if (_original := getattr(Router, _step.name, None)) is not None:
             vars()[_step.name] = _picks.filter_step(_step.name, _original, _above, _step.reason, _step.position)
     del _entry, _name, _original, _step
 

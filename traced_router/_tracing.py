@@ -309,4 +309,4 @@ def hand_over(kwargs: MutableMapping[str, Any]) -> None:
 def take_over(kwargs: MutableMapping[str, Any]) -> Context | None:
     """Take what :func:`hand_over` put there; it must not reach a provider."""
     handed = kwargs.pop(HANDED, None)
-    return handed if isinstance(handed, dict) else None
+    return handed if isinstance(handed, Context) else None
