@@ -22,7 +22,6 @@ myst_heading_anchors = 3
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
-autodoc_class_signature = "separated"
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 python_use_unqualified_type_names = True
@@ -32,5 +31,7 @@ default_role = "code"
 
 # Other projects' names have no page here, and the site is built without asking theirs.
 nitpick_ignore_regex = [
-    (r"py:.*", r"(litellm|opentelemetry|pydantic|pydantic_settings|collections|abc|random|typing|types)\..*"),
+    (r"py:.*", r"(litellm|opentelemetry|pydantic|pydantic_settings)\..*"),
+    (r"py:.*", r"(abc|asyncio|collections|contextvars|datetime|math|pathlib|random|threading|types|typing)\..*"),
+    (r"py:class", r"AnyValue"),  # an alias inside opentelemetry, which its annotations name without the module
 ]
