@@ -183,6 +183,9 @@ _KEY_ATTRIBUTES: Final = (
 )
 
 
+_MAX_BRIEF: Final = 24
+
+
 def render(node: Node, *, all_attributes: bool = False) -> str:
     """The tree as text: names, kinds, statuses and the attributes that tell the story, or all of them."""
     return "\n".join(_drawn(node, all_attributes=all_attributes))
@@ -204,11 +207,17 @@ def _head(node: Node) -> str:
 
 def _key_attributes(node: Node) -> str:
     shown = [
-        f"{key.removeprefix('traced_router.').removeprefix('litellm.')}={node.attributes[key]!s}"
+        f"{key.removeprefix('traced_router.').removeprefix('litellm.')}={_brief(node.attributes[key])}"
         for key in _KEY_ATTRIBUTES
         if key in node.attributes
     ]
     return f"  [{', '.join(shown)}]" if shown else ""
+
+
+def _brief(value: object) -> str:
+    """litellm's own deployment ids are 64 characters long."""
+    text = str(value)
+    return text if len(text) <= _MAX_BRIEF else f"{text[:_MAX_BRIEF]}…"
 
 
 def _branches(count: int) -> Iterator[tuple[str, str]]:

@@ -1,6 +1,6 @@
 """Check finished traces against the contract: :func:`check_trace`.
 
-For tests (``assert check_trace(recorder.spans()) == []``) and, since it costs a few dozen
+For tests (``assert check_trace(recorder.spans()) == []``) and, since it costs some fifty
 microseconds a span and looks at each span once, for a span processor in a live program.
 
 The rules are in :mod:`traced_router.testing._conformance_rules`, one function each. This module
