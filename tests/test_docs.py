@@ -45,7 +45,7 @@ def blocks(page: str) -> Iterator[Block]:
 
 @pytest.fixture
 def surroundings(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, object]]:
-    """What a page finds: keys in the environment, providers that answer without a network, and no tracing set up yet."""
+    """What a page finds: keys, providers that answer without a network, and no tracing set up yet."""
     monkeypatch.setattr(trace, "_TRACER_PROVIDER", None)
     monkeypatch.setattr(trace, "_TRACER_PROVIDER_SET_ONCE", Once())
     with FakeProvider() as provider:
