@@ -18,6 +18,7 @@ from typing import Any, Final, Literal, TypeAlias, cast
 import litellm
 from litellm.exceptions import ContentPolicyViolationError, ContextWindowExceededError
 from litellm.router import Router
+from litellm.router_utils import fallback_event_handlers
 from litellm.types.router import RoutingStrategy
 
 # --- engines ---------------------------------------------------------------------------------
@@ -293,9 +294,15 @@ def batch_members(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[lis
     return groups, len(groups) * (len(cast("list[object]", messages)) if several else 1)
 
 
-def obeys_retry_after(seconds: float | None) -> bool:
-    """Whether litellm waits as long as a provider asked: only for up to a minute."""
-    return seconds is not None and 0 < seconds <= 60  # noqa: PLR2004  # litellm.utils.calculate_retry_after
+def obeys_retry_after(error: object) -> bool:
+    """Whether litellm waits as long as a provider asked: for whole seconds, and for up to a minute.
+
+    The headers are those that ``_time_to_sleep_before_retry`` reads, the rule ``calculate_retry_after``'s.
+    """
+    headers = getattr(error, "litellm_response_headers", getattr(getattr(error, "response", None), "headers", None))
+    read = getattr(litellm.utils, "_get_retry_after_from_exception_header", None)
+    seconds = None if headers is None or read is None else read(headers)
+    return isinstance(seconds, int) and 0 < seconds <= 60  # noqa: PLR2004
 
 
 # --- cores -----------------------------------------------------------------------------------
@@ -425,15 +432,24 @@ def routing_strategy(router: object) -> str | None:
     return None if strategy is None else str(getattr(strategy, "value", strategy))
 
 
-def specific_fallback(fallbacks: object, model_group: str | None) -> bool:
-    """Whether ``fallbacks`` has a chain for ``model_group`` itself, not only the ``*`` that fits all."""
-    from litellm.router_utils.fallback_event_handlers import get_fallback_model_group
+def fallback_groups(model_group: str | None, kwargs: Mapping[str, Any]) -> tuple[str, ...]:
+    """The groups whose chains litellm looks for when ``model_group`` has failed.
 
-    if not isinstance(fallbacks, list) or model_group is None:
+    A hop that fails goes on with the chain of the group that it came from, from 1.106 on.
+    """
+    lookup = getattr(fallback_event_handlers, "fallback_lookup_groups", None)
+    if lookup is not None:
+        return cast("tuple[str, ...]", lookup(kwargs, model_group))
+    return () if model_group is None else (model_group,)
+
+
+def specific_fallback(fallbacks: object, groups: tuple[str, ...]) -> bool:
+    """Whether ``fallbacks`` has a chain for one of ``groups`` itself, not only the ``*`` that fits all."""
+    if not isinstance(fallbacks, list):
         return False
-    own = [f for f in cast("list[object]", fallbacks) if not (isinstance(f, dict) and "*" in f)]
-    found, _ = get_fallback_model_group(fallbacks=own, model_group=model_group)
-    return found is not None
+    own = [f for f in cast("list[Any]", fallbacks) if not (isinstance(f, dict) and "*" in f)]
+    lookup = fallback_event_handlers.get_fallback_model_group
+    return any(lookup(fallbacks=own, model_group=group)[0] is not None for group in groups)
 
 
 STRATEGIES: Final = frozenset({*(s.value for s in RoutingStrategy), "simple-shuffle", "lar1"})

@@ -23,7 +23,9 @@ from traced_router import _litellm as seams
 from traced_router._around import argument
 from traced_router._current import attach, detach
 from traced_router._frame import Frame, current_frame, with_frame
+from traced_router._guard import fails_open
 from traced_router._scope import Scope, current_scope
+from traced_router._spans import Hop
 from traced_router._tracing import PULL, FallbackPlan, Mirror, RouterTracing, follow_attempt, hand_over, take_over
 from traced_router._tree import Call
 from traced_router.settings import TracedRouterSettings
@@ -131,12 +133,7 @@ class TracedRouter(Router):
         if call is None or frame is None:
             return await chain(*args, **kwargs)
         call.claimed = True
-        depth = kwargs.get(seams.FALLBACK_DEPTH)
-        if not depth:
-            return await chain(*args, **kwargs)
-        plan = frame.owner if isinstance(frame.owner, FallbackPlan) else None
-        target = seams.model_group_of(self, kwargs.get("model")) or ""
-        hop = call.hop(target, seams.PLAIN_FALLBACK if plan is None else plan.kind(kwargs), depth)
+        hop = _hop(call, self, frame.owner, kwargs) if kwargs.get(seams.FALLBACK_DEPTH) else None
         if hop is None:
             return await chain(*args, **kwargs)
         token = attach(with_frame(Frame(call, hop), hop.span_context))
@@ -159,20 +156,7 @@ class TracedRouter(Router):
         call, frame = _call()
         if call is None or frame is None:
             return await common_utils(*args, **kwargs)
-        error = argument("e", 0, args, kwargs)
-        plan = FallbackPlan(
-            error,
-            argument("model_group", 5, args, kwargs),
-            argument("fallbacks", 2, args, kwargs),
-            argument("context_window_fallbacks", 3, args, kwargs),
-            argument("content_policy_fallbacks", 4, args, kwargs),
-            frame.owner is PULL or seams.is_mid_stream(error),
-        )
-        error_type = _readers.failure(error).error_type
-        if frame.hop is not None and not frame.hop.done:
-            frame.hop.fail(error_type)
-        else:
-            call.hop_failed(None, error_type)
+        plan = _plan(call, frame, args, kwargs)
         return await _in_context(
             with_frame(Frame(call, None, plan), call.parent_context(None)), common_utils, args, kwargs
         )
@@ -190,8 +174,7 @@ class TracedRouter(Router):
         seconds = super()._time_to_sleep_before_retry(*args, **kwargs)
         call, frame = _call()
         if call is not None and frame is not None and seconds > 0:
-            asked = _readers.failure(argument("e", 0, args, kwargs)).retry_after
-            call.backoff(seconds, "retry_after" if seams.obeys_retry_after(asked) else "exponential", asked, frame.hop)
+            _wait(call, frame.hop, seconds, argument("e", 0, args, kwargs))
         return seconds
 
     async def make_call(self, original_function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -361,6 +344,40 @@ class TracedRouter(Router):
 
     vars()[seams.MIRROR_SYNC] = _MirrorThread()
     del _MirrorThread, _get_healthy, _get_model_list, _set_custom_strategy
+
+
+@fails_open("fallback")
+def _hop(call: Call, router: Any, plan: object, kwargs: Mapping[str, Any]) -> Hop | None:
+    """The hop that starts now, of the kind that ``plan`` knows."""
+    kind = plan.kind(kwargs) if isinstance(plan, FallbackPlan) else seams.PLAIN_FALLBACK
+    target = seams.model_group_of(router, kwargs.get("model")) or ""
+    return call.hop(target, kind, kwargs[seams.FALLBACK_DEPTH])
+
+
+@fails_open("fallback")
+def _plan(call: Call, frame: Frame, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> FallbackPlan:
+    """What litellm falls back with, now that a group has failed; its hop, if it was one, is over."""
+    error = argument("e", 0, args, kwargs)
+    error_type = _readers.failure(error).error_type
+    if frame.hop is not None and not frame.hop.done:
+        frame.hop.fail(error_type)
+    else:
+        call.hop_failed(None, error_type)
+    return FallbackPlan(
+        error,
+        seams.fallback_groups(argument("model_group", 5, args, kwargs), argument("kwargs", 7, args, kwargs) or {}),
+        argument("fallbacks", 2, args, kwargs),
+        argument("context_window_fallbacks", 3, args, kwargs),
+        argument("content_policy_fallbacks", 4, args, kwargs),
+        frame.owner is PULL or seams.is_mid_stream(error),
+    )
+
+
+@fails_open("backoff")
+def _wait(call: Call, hop: Hop | None, seconds: float, error: Any) -> None:
+    """litellm is about to wait, because of ``error``."""
+    source = "retry_after" if seams.obeys_retry_after(error) else "exponential"
+    call.backoff(seconds, source, _readers.failure(error).retry_after, hop)
 
 
 def _mirrored() -> otel_context.Context:

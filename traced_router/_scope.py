@@ -22,6 +22,7 @@ from traced_router import _readers
 from traced_router._current import attach, detach
 from traced_router._facts import DeploymentFacts
 from traced_router._frame import Frame, current_frame, with_frame
+from traced_router._guard import fails_open
 from traced_router._spans import Attempt, Hop
 from traced_router._tree import Call
 
@@ -59,6 +60,7 @@ class Scope:
         "_token",
         "call",
         "function",
+        "guard",
         "hop",
         "updated_once",
     )
@@ -71,6 +73,7 @@ class Scope:
         reader: _readers.DeploymentReader,
         model: object = None,
     ) -> None:
+        self.guard = call.guard
         self.call = call
         self.hop = hop
         self.function = function
@@ -99,6 +102,7 @@ class Scope:
 
     # --- what the router's steps tell --------------------------------------------------------
 
+    @fails_open("attempt")
     def picked(self, deployment: object, model_group: str | None) -> None:
         """The router has picked ``deployment``."""
         if isinstance(deployment, Mapping):
@@ -108,6 +112,7 @@ class Scope:
         if self.function in seams.START_AT_SELECTION:
             self.start()
 
+    @fails_open("attempt")
     def updated(self, router: object, deployment: object, kwargs: object) -> None:
         """The deployment's parameters are in the call's."""
         self.updated_once = True
@@ -121,12 +126,14 @@ class Scope:
         ):
             self.start()
 
+    @fails_open("attempt")
     def checked(self, deployment: object) -> None:
         """The pre-call checks are through: litellm is called next."""
         if not self._picked:
             self._know(deployment)
         self.start()
 
+    @fails_open("attempt")
     def about_to_call(self, kwargs: Mapping[str, object]) -> None:
         """The provider function behind an endpoint is called."""
         if not self.started:
@@ -134,6 +141,7 @@ class Scope:
             self._kwargs = kwargs
             self.start()
 
+    @fails_open("attempt")
     def no_such_group(self) -> None:
         """A group that was asked for does not exist: a prompt's model is called directly next."""
         if self.function == seams.PROMPT_MANAGEMENT and self.updated_once and not self._attempts:
@@ -143,6 +151,7 @@ class Scope:
         if isinstance(deployment, Mapping):
             self._deployment = self._reader.read(deployment)
 
+    @fails_open("attempt")
     def start(self) -> None:
         """litellm is called now: the attempt's span is current from here to the end of the scope."""
         attempt = self.call.attempt(
@@ -163,6 +172,7 @@ class Scope:
 
     # --- the end -----------------------------------------------------------------------------
 
+    @fails_open("attempt")
     def returned(self, result: object) -> None:
         """The function has returned ``result``; a stream keeps its attempt open."""
         if is_stream(result):
@@ -172,6 +182,7 @@ class Scope:
         for attempt in self._attempts:
             attempt.succeed(_readers.answer(result))
 
+    @fails_open("attempt")
     def raised(self, error: BaseException) -> None:
         """The function has raised ``error``."""
         for attempt in self._attempts:

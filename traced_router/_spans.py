@@ -227,9 +227,11 @@ class Attempt:
                     self._span.set_status(ERROR)
             if out:
                 self._span.set_attributes(out)
-            self._span.end(now)
         finally:
-            self._call.attempted(self)
+            try:
+                self._span.end(now)
+            finally:
+                self._call.attempted(self)
 
 
 class Backoff:

@@ -53,7 +53,7 @@ class FallbackPlan:
     """What litellm falls back with, from one failure: enough to tell the kind of each hop."""
 
     error: BaseException | None
-    model_group: str | None
+    groups: tuple[str, ...]
     fallbacks: object
     context_window_fallbacks: object
     content_policy_fallbacks: object
@@ -68,12 +68,12 @@ class FallbackPlan:
         if hop.get(seams.EXCLUDED_IDS):
             return "weighted"
         if seams.is_inline_fallbacks(self.fallbacks):
-            return "model_group"
+            return seams.PLAIN_FALLBACK
         if seams.is_context_window(self.error) and self.context_window_fallbacks is not None:
             return "context_window"
         if seams.is_content_policy(self.error) and self.content_policy_fallbacks is not None:
             return "content_policy"
-        return "model_group" if seams.specific_fallback(self.fallbacks, self.model_group) else "default"
+        return "model_group" if seams.specific_fallback(self.fallbacks, self.groups) else "default"
 
 
 class RouterTracing:

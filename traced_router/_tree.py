@@ -271,7 +271,7 @@ class Call:
     @property
     def failed(self) -> bool:
         """Whether something of this call has failed already."""
-        return self._failed_type is not None
+        return self._failed_type is not None or any(a.failed for a in self.ledger.attempts)
 
     @property
     def open_attempt(self) -> "Attempt | None":
@@ -336,11 +336,11 @@ class Call:
             backoff.end()
 
     @fails_open("fallback")
-    def hop(self, target: str, kind: str, depth: int) -> "Hop":
+    def hop(self, target: str, kind: str) -> "Hop":
         """Start a fallback span: the router goes to another group (or the rest of this one)."""
         self.end_backoff()
         self.ledger.fallbacks += 1
-        hop = Hop(self, target, kind, depth, self._failed_group, self._failed_type)
+        hop = Hop(self, target, kind, self.ledger.fallbacks, self._failed_group, self._failed_type)
         self._open_hops.append(hop)
         return hop
 

@@ -20,9 +20,9 @@ from types import MappingProxyType, TracebackType
 from typing import Final, Self, cast
 from urllib.parse import quote, unquote
 
-from traced_router.testing._provider_behaviours import Answer, Behaviour, Step
+from traced_router.testing._provider_behaviours import Answer, Behaviour, NotFound, Step
 from traced_router.testing._provider_bodies import Call
-from traced_router.testing._provider_endpoints import find
+from traced_router.testing._provider_endpoints import NOWHERE, find
 from traced_router.testing._provider_exchange import Exchange
 from traced_router.testing._provider_gate import PATIENCE, Gate
 from traced_router.testing._provider_http import HttpServer, Reply, Request
@@ -226,11 +226,7 @@ class FakeProvider:
         endpoint = find(request.method, path)
         body = _json(request.body)
         asked = _fields(body)
-        stream = (
-            endpoint is not None
-            and endpoint.stream is not None
-            and (endpoint.always_streams or asked.get("stream") is True)
-        )
+        stream = endpoint.streams(asked)
         received = Received(
             deployment=deployment,
             method=request.method,
@@ -248,7 +244,10 @@ class FakeProvider:
         exchange = Exchange(endpoint, call, reply, entry, streams=stream)
         self._log.open.add(1)
         try:
-            await exchange.play(*self._next(deployment))
+            if endpoint is NOWHERE:
+                await exchange.play(NotFound(message=f"the fake provider has no endpoint {path}"), self._hanging)
+            else:
+                await exchange.play(*self._next(deployment))
         except (ConnectionError, asyncio.CancelledError):
             entry.finished = False
             raise

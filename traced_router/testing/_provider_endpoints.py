@@ -43,6 +43,7 @@ class Endpoint:
         body: the answer in one piece: a JSON value, or bytes with ``content_type``.
         stream: the answer as events; ``None`` where nothing is streamed.
         always_streams: the path alone asks for a stream, not the body's ``stream``.
+        content_type: of ``body``.
     """
 
     protocol: Protocol
@@ -50,6 +51,10 @@ class Endpoint:
     stream: StreamMaker | None = None
     always_streams: bool = False
     content_type: str = "application/json"
+
+    def streams(self, request: bodies.Body) -> bool:
+        """Whether this request is to be answered in events."""
+        return self.stream is not None and (self.always_streams or request.get("stream") is True)
 
 
 _TABLE: Final[tuple[tuple[str, str, Endpoint], ...]] = (
@@ -84,8 +89,12 @@ _TABLE: Final[tuple[tuple[str, str, Endpoint], ...]] = (
 _PATTERNS: Final = tuple((re.compile(f"{method} .*{path}"), endpoint) for method, path, endpoint in _TABLE)
 
 
+NOWHERE: Final = Endpoint(OPENAI, resources.models)
+"""No endpoint: it has a protocol, to say so in."""
+
+
 @functools.lru_cache(maxsize=1024)
-def find(method: str, path: str) -> Endpoint | None:
-    """The endpoint of a path without its query; ``None`` when there is none."""
+def find(method: str, path: str) -> Endpoint:
+    """The endpoint of a path without its query, or :data:`NOWHERE`."""
     line = f"{method} {path.rstrip('/')}"
-    return next((endpoint for pattern, endpoint in _PATTERNS if pattern.fullmatch(line)), None)
+    return next((endpoint for pattern, endpoint in _PATTERNS if pattern.fullmatch(line)), NOWHERE)

@@ -17,12 +17,11 @@ from traced_router.testing._provider_behaviours import (
     ErrorEventMidStream,
     Hang,
     Malformed,
-    NotFound,
     SlowFirstByte,
     Status,
 )
 from traced_router.testing._provider_bodies import Call
-from traced_router.testing._provider_endpoints import OPENAI, Endpoint
+from traced_router.testing._provider_endpoints import Endpoint
 from traced_router.testing._provider_gate import Gate
 from traced_router.testing._provider_http import Reply
 from traced_router.testing._provider_log import Entry
@@ -37,7 +36,7 @@ class Exchange:
 
     __slots__ = ("_call", "_endpoint", "_entry", "_reply", "_streams")
 
-    def __init__(self, endpoint: Endpoint | None, call: Call, reply: Reply, entry: Entry, *, streams: bool) -> None:
+    def __init__(self, endpoint: Endpoint, call: Call, reply: Reply, entry: Entry, *, streams: bool) -> None:
         self._endpoint = endpoint
         self._call = call
         self._reply = reply
@@ -74,9 +73,7 @@ class Exchange:
                 await self._slow(behaviour)
 
     async def _answer(self, answer: Answer) -> None:
-        if self._endpoint is None:
-            await self._status(NotFound(message=f"the fake provider has no endpoint {self._call.path}"))
-        elif script := self._script(answer):
+        if script := self._script(answer):
             await self._start(_EVENTS, answer.headers)
             await self._chunks(script, answer, len(script.chunks))
             await self._end(script.closing)
@@ -86,8 +83,7 @@ class Exchange:
 
     async def _status(self, status: Status) -> None:
         """An HTTP status with a body in the endpoint's protocol, or the one that was given."""
-        protocol = OPENAI if self._endpoint is None else self._endpoint.protocol
-        body = protocol.error(status) if status.body is None else status.body
+        body = self._endpoint.protocol.error(status) if status.body is None else status.body
         content = body.encode() if isinstance(body, str) else dumps(body)
         await self._send(status.code, _JSON, status.all_headers, content)
 
@@ -129,7 +125,7 @@ class Exchange:
         """A part of a stream, then the protocol's error event."""
         answer = behaviour.answer
         script = self._script(answer)
-        if self._endpoint is None or script is None:
+        if script is None:
             await self._status(behaviour.error)
             return
         await self._start(_EVENTS, answer.headers)
@@ -137,13 +133,11 @@ class Exchange:
         await self._end(self._endpoint.protocol.error_event(behaviour.error))
 
     def _script(self, answer: Answer) -> Script | None:
-        maker = self._endpoint.stream if self._endpoint is not None and self._streams else None
+        maker = self._endpoint.stream if self._streams else None
         return None if maker is None else maker(self._call, answer)
 
     def _whole(self, answer: Answer) -> tuple[str, bytes]:
-        """Content type and body of an answer in one piece; an unknown endpoint's is empty."""
-        if self._endpoint is None:
-            return _JSON, b"{}"
+        """Content type and body of an answer in one piece."""
         body = self._endpoint.body(self._call, answer)
         return self._endpoint.content_type, body if isinstance(body, bytes) else dumps(body)
 
