@@ -86,7 +86,7 @@ class World:
 
 SPEEDS = (1.3, 0.85, 2.5, 1.0, 0.7, 2.0, 1.15, 1.6)
 """In no order: litellm's least-busy prefers the first of equals."""
-QUOTAS = (8.0, 5.0, 8.0, 4.0, 4.0, 6.0, 6.0, 6.0)
+QUOTAS = (6.5, 4.0, 6.5, 3.0, 3.0, 5.0, 5.0, 5.0)
 """Calls per second of the hosted ones: the fast have no more than the slow."""
 FAST = "d4"
 BURST = 2.2
@@ -161,7 +161,7 @@ def w4(scale: float = 1.0) -> World:
     faults, watch = slow_minute("d1", 5.0, scale)
     servers = [replace(spec, cache=110) for spec in self_hosted()]
     title = "prefix: long prompts, 600 sessions, prefix caches of 110, one 5 x slow for 60 s"
-    arrivals = bursty(20.0)
+    arrivals = bursty(17.0)
     return World("W4", title, 300.0 * scale, servers, arrivals, sizes=Sessions(), faults=faults, watch=watch)
 
 
