@@ -6,16 +6,12 @@ A page asks for the table of one span, or of what several spans share::
     ```
 """
 
-from typing import TYPE_CHECKING
-
 from docutils import nodes
+from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
+from sphinx.util.typing import ExtensionMetadata
 
 from traced_router import _names
-
-if TYPE_CHECKING:
-    from sphinx.application import Sphinx
-    from sphinx.util.typing import ExtensionMetadata
 
 SHOWN = {object: "`str`, `int`, `float` or `bool`", tuple: "`tuple` of `str`"}
 
@@ -44,7 +40,7 @@ def table(span: str) -> str:
     return "\n".join(["| attribute | type | meaning |", "|---|---|---|", *rows])
 
 
-def setup(app: "Sphinx") -> "ExtensionMetadata":
+def setup(app: Sphinx) -> ExtensionMetadata:
     """Tell Sphinx of the directive."""
     app.add_directive("attributes", Attributes)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,78 @@
+"""What users write against the public types. Checked by mypy and pyright, never run."""
+
+import random
+from collections.abc import Mapping, Sequence
+from typing import assert_type
+
+from litellm.router import Router
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.trace import TracerProvider
+
+from traced_router import (
+    Candidate,
+    ConfigurationError,
+    Decision,
+    Outcome,
+    RoutingRequest,
+    RoutingStrategy,
+    SharedState,
+    Ticket,
+    TracedRouter,
+    TracedRouterError,
+    TracedRouterSettings,
+)
+
+
+class Lottery:
+    """A strategy needs no base class."""
+
+    name = "lottery"
+
+    def __init__(self, *, rng: random.Random | None = None) -> None:
+        self._rng = rng or random.Random()
+
+    def pick(self, request: RoutingRequest, candidates: Sequence[Candidate]) -> Decision:
+        if request.stream and request.input_size is not None:
+            return Decision(candidates[0].id, "cold_start", attributes={"input_size": request.input_size, "new": True})
+        return Decision(self._rng.choice(candidates).id, "weighted_random", rank_by="random")
+
+    def started(self, ticket: Ticket) -> None:
+        ticket.state = ticket.started_at
+
+    def first_chunk(self, ticket: Ticket) -> None: ...
+
+    def finished(self, ticket: Ticket, outcome: Outcome) -> None:
+        assert_type(outcome.time_to_first_chunk, float | None)
+
+    def export_state(self) -> Mapping[str, Sequence[float]]:
+        return {"id": (1.0, 2.0)}
+
+    def absorb_state(self, peers: Sequence[Mapping[str, Sequence[float]]]) -> None: ...
+
+
+strategy: RoutingStrategy = Lottery(rng=random.Random(1))
+shared: SharedState = Lottery()
+
+plain: Router = TracedRouter()
+router = TracedRouter(
+    [{"model_name": "gpt-4o", "litellm_params": {"model": "openai/gpt-4o"}}],
+    num_retries=2,
+    fallbacks=[{"gpt-4o": ["claude-sonnet"]}],
+    tracer_provider=TracerProvider(),
+    meter_provider=MeterProvider(),
+    settings=TracedRouterSettings(list_candidates=True),
+)
+TracedRouter(routing_strategy="least-busy", settings={"max_string_length": 256})
+TracedRouter(routing_strategy=strategy)
+
+# A candidate is a value: it does not change.
+Candidate("id").weight = 2.0  # type: ignore[misc]
+
+# A reason that the contract does not name is refused.
+Decision("id", "gut_feeling")  # type: ignore[arg-type]
+
+try:
+    TracedRouter(settings={"no_such_setting": True})
+except ConfigurationError as error:
+    as_value: ValueError = error
+    as_root: TracedRouterError = error
