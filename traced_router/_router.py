@@ -26,7 +26,8 @@ from traced_router._frame import Frame, current_frame, with_frame
 from traced_router._guard import fails_open
 from traced_router._scope import Scope, current_scope
 from traced_router._spans import Hop
-from traced_router._tracing import PULL, FallbackPlan, Mirror, RouterTracing, follow_attempt, hand_over, take_over
+from traced_router._streams import follow_attempt
+from traced_router._tracing import PULL, FallbackPlan, Mirror, RouterTracing, hand_over, take_over
 from traced_router._tree import Call
 from traced_router.settings import TracedRouterSettings
 
@@ -245,7 +246,7 @@ class TracedRouter(Router):
     def _completion_streaming_iterator(self, *args: Any, **kwargs: Any) -> Any:
         args, kwargs = _followed("model_response", args, kwargs)
         # A stream that dies falls back in a new thread when a loop is running.
-        hand_over(argument("initial_kwargs", 2, args, kwargs))
+        hand_over(argument("initial_kwargs", 2, args, kwargs), pull=True)
         return super()._completion_streaming_iterator(*args, **kwargs)
 
     async def _aresponses_streaming_iterator(self, *args: Any, **kwargs: Any) -> Any:
@@ -351,7 +352,7 @@ def _hop(call: Call, router: Any, plan: object, kwargs: Mapping[str, Any]) -> Ho
     """The hop that starts now, of the kind that ``plan`` knows."""
     kind = plan.kind(kwargs) if isinstance(plan, FallbackPlan) else seams.PLAIN_FALLBACK
     target = seams.model_group_of(router, kwargs.get("model")) or ""
-    return call.hop(target, kind, kwargs[seams.FALLBACK_DEPTH])
+    return call.hop(target, kind)
 
 
 @fails_open("fallback")
@@ -419,9 +420,10 @@ def _followed(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple
     call, _ = _call()
     if call is None:
         return args, kwargs
-    if args:
-        return (follow_attempt(call, args[0]), *args[1:]), kwargs
-    return args, {**kwargs, name: follow_attempt(call, kwargs.get(name))}
+    stream, first = follow_attempt(call, argument(name, 0, args, kwargs), kwargs.get(seams.FIRST_CHUNK))
+    if first is not None:
+        kwargs = {**kwargs, seams.FIRST_CHUNK: first}
+    return ((stream, *args[1:]), kwargs) if args else (args, {**kwargs, name: stream})
 
 
 # litellm's proxy reads which arguments a router takes.
