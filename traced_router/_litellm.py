@@ -8,6 +8,7 @@ its layer of the trace with it, and is said; it never raises. Seen on 1.95.1, 1.
 unless a line says otherwise. It must not know OpenTelemetry.
 """
 
+import dataclasses
 import inspect
 import os
 from collections.abc import Iterator, Mapping
@@ -261,14 +262,51 @@ START_AT_SELECTION: Final = frozenset({"text_completion"})
 NO_CHECKS_BY_ID: Final = frozenset({"_completion"})
 """Attempt functions that skip the pre-call checks when the model is a deployment's id."""
 
-STREAM_GENERATORS: Final = ("_async_generator", "_sync_generator")
-"""What the router's own stream objects pull from; replacing it keeps the object what it was."""
+STREAM_HOLDERS: Final[Mapping[str, tuple[str, ...]]] = {
+    "FallbackStreamWrapper": ("_async_generator", "completion_stream"),
+    "SyncFallbackStreamWrapper": ("_sync_generator", "completion_stream"),
+    "FallbackResponsesStreamWrapper": ("_async_generator",),
+    "FallbackAwareAnthropicMessagesStream": ("_async_generator",),
+    "HiddenParamsAsyncIteratorWrapper": ("inner", "_inner"),  # ``_inner`` alone up to 1.95
+}
+"""Stream objects, by class, that hand on what they pull from, and the attributes that hold that.
 
-STREAM_SOURCE: Final = "completion_stream"
-"""The same, under the name that every chat stream of litellm's has."""
+They are made anew for each call, some with their class, and are read by the router's callers only.
+Pulling from something else keeps such an object what it was. 1.95 has no wrapper for Anthropic.
+"""
 
-STREAMS_OF_SOURCE: Final = frozenset({"TextCompletionStreamWrapper"})
-"""Streams that hand on what ``completion_stream`` gives, chunk by chunk, and nothing of their own."""
+
+def held_by(stream: object) -> tuple[str, ...]:
+    """The attributes in which ``stream`` holds what it pulls from; none when it makes its chunks itself."""
+    names = STREAM_HOLDERS.get(type(stream).__name__, ())
+    return tuple(name for name in names if stream.__dict__.get(name) is not None)
+
+
+CONVERTED: Final = "completion_stream"
+"""Where a :func:`converter_in` holds the chat stream that it converts."""
+
+
+def converter_in(stream: object) -> Any:
+    """What turns a chat stream into text chunks one by one, and loses their usage; ``None`` when nothing does."""
+    for found in (stream, *(getattr(stream, name) for name in held_by(stream))):
+        if type(found).__name__ == "TextCompletionStreamWrapper":
+            return found
+    return None
+
+
+FIRST_CHUNK: Final = "first_chunk"
+"""The chunk that litellm has read before it wraps a chat stream, and the rest of that stream (1.109)."""
+
+
+def first_chunk(taken: Any) -> tuple[object, object]:
+    """The chunk, ``None`` when the stream ended without one, and what the rest is read from."""
+    return taken.chunk, taken.rest
+
+
+def with_rest(taken: Any, rest: object) -> Any:
+    """The same chunk, and another rest."""
+    return dataclasses.replace(taken, rest=rest)
+
 
 GENERIC_ATTEMPT: Final = "_ageneric_api_call_with_fallbacks_helper"
 PROMPT_MANAGEMENT: Final = "_prompt_management_factory"

@@ -74,6 +74,7 @@ class Attempt:
 
     __slots__ = (
         "_call",
+        "_consumed_before",
         "_done",
         "_first_content_ns",
         "_operation",
@@ -81,7 +82,6 @@ class Attempt:
         "_start",
         "answered",
         "busy_ns",
-        "consumer_ns",
         "context",
         "cost",
         "deployment",
@@ -120,8 +120,8 @@ class Attempt:
         """Whether litellm returned an answer, or a stream, for it."""
         self.failed = False
         self.error_type: str | None = None
-        self.consumer_ns = 0
         self.busy_ns = 0
+        self._consumed_before = call.ledger.consumer_ns
         self._done = False
         self._first_content_ns: int | None = None
         self._start = call.timeline.now()
@@ -211,11 +211,14 @@ class Attempt:
     def _end(self, answer: AnswerFacts | None, failure: FailureFacts | None) -> None:
         self._done = True
         now = self._call.timeline.now()
-        self.busy_ns = max(0, now - self._start - self.consumer_ns)
+        consumed = self._call.ledger.consumer_ns - self._consumed_before
+        self.busy_ns = max(0, now - self._start - consumed)
         out: dict[str, Value] = {}
         try:
-            if answer is None and self.partial is not None:
-                answer = self.partial()
+            # A follower refers to its attempt: let go of it, or the chunks it keeps wait for the collector.
+            partial, self.partial = self.partial, None
+            if answer is None and partial is not None:
+                answer = partial()
             if answer is not None:
                 self.cost = answer.cost
                 answer_attributes(out, answer, self._call.limits.string)

@@ -1,354 +1,32 @@
-"""Following a stream to its end without changing what the caller holds.
+"""Following a stream without changing what the caller holds: how a follower gets in.
 
-Two things follow a stream. A :class:`CallWatch` sits in the object that the caller pulls from,
-and ends the request on every way out: read to the end, broken, cancelled, closed, dropped. An
-:class:`AttemptStream` stands for one provider's stream inside litellm's own wrapper, which can go
-on with another provider when that one dies. In both, the context is attached for the length of
-one pull and no longer: nothing stays attached while the caller has the chunk.
+litellm's router wraps a provider's stream in an object of its own, and that is what the caller
+reads. The provider's stream inside gets a stand-in that follows it for its attempt
+(:func:`stand_in`); the object outside keeps its identity, and what it pulls from gets another
+that follows it for the request (:func:`follow`). A bare generator is generated anew, and anything
+else gets a subclass of its own class. What cannot take one (``__slots__``, iterators written in
+C) is handed on as it is, and its request ends there: better no stream outcome than another type.
 
-How the watch gets in depends on the object: litellm's router wraps streams in objects whose
-generator can be replaced; a bare generator is generated anew; anything else keeps its identity
-and gets a subclass of its own class. Nothing here refers back to the stream, so a dropped stream
-is collected at once.
-
-This module knows litellm's streams only by the attribute names in ``_litellm``.
+In all of them the context is attached for the length of one pull and no longer: nothing stays
+attached while the caller has the chunk. This module knows litellm's streams only by the names in
+``_litellm``.
 """
 
-import asyncio
 import functools
+import inspect
 import types
-import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, cast
 
 from opentelemetry.context import Context
 
 from traced_router import _litellm as seams
-from traced_router import _readers
 from traced_router._current import attach, detach
-from traced_router._facts import AnswerFacts
-from traced_router._guard import Guard
+from traced_router._followers import AttemptFollower, CallWatch, Follower
 from traced_router._spans import Attempt
 from traced_router._tree import Call
 
-_LEFT: Final = (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt)
-
-
-class Follower(Protocol):
-    """Hears of every pull of one stream."""
-
-    @property
-    def context(self) -> Context:
-        """What is current during a pull."""
-        ...
-
-    def pulling(self) -> None:
-        """The reader wants a chunk."""
-        ...
-
-    def got(self, chunk: object) -> None:
-        """It gets one."""
-        ...
-
-    def ended(self, error: BaseException | None) -> None:
-        """There is no more: exhausted when ``error`` is ``None``."""
-        ...
-
-    def closed(self) -> None:
-        """The reader closed the stream."""
-        ...
-
-
-class AttemptFollower:
-    """Follows a provider's stream for its attempt."""
-
-    __slots__ = ("_attempt", "_content", "_reader", "context")
-
-    def __init__(self, attempt: Attempt) -> None:
-        self._attempt = attempt
-        self._reader = _readers.StreamReader()
-        self._content = False
-        self.context = attempt.context
-
-    def follow(self, stream: object) -> None:
-        """``stream`` is the one: what it has said counts even if the attempt is left half-way."""
-        self._attempt.partial = functools.partial(self._answer, weakref_or_none(stream), complete=False)
-
-    def _answer(self, stream: Callable[[], object], *, complete: bool) -> AnswerFacts:
-        return self._reader.finish(stream(), complete=complete)
-
-    def pulling(self) -> None:
-        """Nothing to do: the attempt's time is what the call counts."""
-
-    def got(self, chunk: object) -> None:
-        """Look at the chunk."""
-        if self._reader.chunk(chunk) and not self._content:
-            self._content = True
-            self._attempt.first_content()
-
-    def ended(self, error: BaseException | None, stream: object = None) -> None:
-        """The provider's stream is over."""
-        if error is None:
-            self._attempt.succeed(self._reader.finish(stream, complete=True))
-        elif isinstance(error, _LEFT):
-            self._attempt.left(cancelled=isinstance(error, asyncio.CancelledError))
-        else:
-            self._attempt.fail(_readers.failure(error))
-
-    def closed(self) -> None:
-        """The stream was closed before its end."""
-        self._attempt.left()
-
-
-def weakref_or_none(thing: object) -> Callable[[], object]:
-    """A weak reference, or a function that finds nothing for what cannot be referred to."""
-    try:
-        return weakref.ref(thing)
-    except TypeError:
-        return _nothing
-
-
-def _nothing() -> None:
-    return None
-
-
-class AttemptStream:
-    """One provider's stream, in litellm's hands: pulls run under the attempt's span.
-
-    It stands in for the stream in every other respect, ``isinstance`` included.
-    """
-
-    __slots__ = ("__weakref__", "_follower", "_inner", "_iterator")
-
-    def __init__(self, inner: Any, follower: AttemptFollower) -> None:
-        self._inner = inner
-        self._follower = follower
-        self._iterator: Any = None
-        follower.follow(inner)
-
-    @property
-    def __class__(self) -> type:  # type: ignore[override]  # isinstance() asks this
-        return type(self._inner)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._inner, name)
-
-    def __setattr__(self, name: str, value: object) -> None:
-        if name in AttemptStream.__slots__:
-            object.__setattr__(self, name, value)
-        else:
-            setattr(self._inner, name, value)
-
-    def __aiter__(self) -> "AttemptStream":
-        self._iterator = self._inner.__aiter__()
-        return self
-
-    async def __anext__(self) -> object:
-        iterator = self._inner if self._iterator is None else self._iterator
-        follower = self._follower
-        token = attach(follower.context)
-        try:
-            chunk = await iterator.__anext__()
-        except StopAsyncIteration:
-            follower.ended(None, self._inner)
-            raise
-        except BaseException as error:
-            follower.ended(error)
-            raise
-        finally:
-            detach(token)
-        follower.got(chunk)
-        return chunk
-
-    def __iter__(self) -> "AttemptStream":
-        self._iterator = self._inner.__iter__()
-        return self
-
-    def __next__(self) -> object:
-        iterator = self._inner if self._iterator is None else self._iterator
-        follower = self._follower
-        token = attach(follower.context)
-        try:
-            chunk = iterator.__next__()
-        except StopIteration:
-            follower.ended(None, self._inner)
-            raise
-        except BaseException as error:
-            follower.ended(error)
-            raise
-        finally:
-            detach(token)
-        follower.got(chunk)
-        return chunk
-
-    async def aclose(self) -> None:
-        """Close the provider's stream, if it can be closed."""
-        close = getattr(self._inner, "aclose", None)
-        token = attach(self._follower.context)
-        try:
-            if close is not None:
-                await close()
-        finally:
-            detach(token)
-            self._follower.closed()
-
-    def close(self) -> None:
-        """Close the provider's stream, if it can be closed."""
-        close = getattr(self._inner, "close", None)
-        token = attach(self._follower.context)
-        try:
-            if close is not None:
-                close()
-        finally:
-            detach(token)
-            self._follower.closed()
-
-
-class CallWatch:
-    """Follows what the caller reads, for the request; and for its attempt, where nothing else does.
-
-    Args:
-        call: the request.
-        context: what is current during a pull.
-        attempt: the follower of the attempt behind the stream, when litellm did not wrap it.
-    """
-
-    __slots__ = ("__weakref__", "_attempt", "_call", "_finalizer", "_idle_since", "_stream", "context")
-
-    def __init__(self, call: Call, context: Context, attempt: AttemptFollower | None) -> None:
-        self._call = call
-        self._attempt = attempt
-        self._idle_since = call.timeline.now()
-        self._stream: Callable[[], object] = _nothing
-        self._finalizer: weakref.finalize[..., Any] | None = None
-        self.context = context
-
-    def watch(self, stream: object) -> None:
-        """End the request when ``stream`` is collected, at the latest."""
-        self._stream = weakref_or_none(stream)
-        if self._attempt is not None:
-            self._attempt.follow(stream)
-        self._finalizer = weakref.finalize(stream, self.dropped)
-
-    def pulling(self) -> None:
-        """The time since the last chunk was the reader's."""
-        self._call.waited_for_consumer(self._call.timeline.now() - self._idle_since)
-
-    def got(self, chunk: object) -> None:
-        """The reader gets a chunk."""
-        self._call.chunk()
-        if self._attempt is not None:
-            self._attempt.got(chunk)
-        self._idle_since = self._call.timeline.now()
-
-    def ended(self, error: BaseException | None) -> None:
-        """There is no more to read."""
-        if self._attempt is not None:
-            self._attempt.ended(error, self._stream())
-        if error is None:
-            self._over("ok", "exhausted")
-        elif isinstance(error, asyncio.CancelledError):
-            self._over("cancelled", "cancelled")
-        elif isinstance(error, _LEFT):
-            self._over("abandoned", "abandoned")
-        else:
-            self._over("error", "error", error)
-
-    def closed(self) -> None:
-        """The reader closed the stream."""
-        self._over("abandoned", "closed")
-
-    def dropped(self) -> None:
-        """Nobody can read the stream any more."""
-        self._finalizer = None
-        self._over("abandoned", "abandoned")
-
-    def _over(self, how: str, stream_outcome: str, error: BaseException | None = None) -> None:
-        finalizer, self._finalizer = self._finalizer, None
-        if finalizer is not None:
-            finalizer.detach()
-        self._call.finish(how, None if error is None else _readers.failure(error), stream_outcome)
-
-
-# --- getting the watch in ----------------------------------------------------------------------
-
-
-def follow(stream: Any, watch: CallWatch, guard: Guard) -> Any:
-    """Make ``watch`` hear of every pull of ``stream``; what the caller is to get instead of it.
-
-    That is ``stream`` itself, but for a bare generator, which is generated anew. A stream that
-    cannot be followed is left alone, and its request ends here.
-    """
-    try:
-        return _follow(stream, watch)
-    except Exception as fault:  # noqa: BLE001  # an odd stream type must not cost the caller the stream
-        guard.report("stream", fault)
-        watch.closed()
-        return stream
-
-
-def _follow(stream: Any, watch: CallWatch) -> Any:
-    if isinstance(stream, types.AsyncGeneratorType):
-        renewed: Any = _regenerate_async(stream, watch)
-        watch.watch(renewed)
-        return renewed
-    if isinstance(stream, types.GeneratorType):
-        renewed = _regenerate(stream, watch)
-        watch.watch(renewed)
-        return renewed
-    own = getattr(stream, "__dict__", {})
-    for name in seams.STREAM_GENERATORS:
-        inner = own.get(name)
-        if inner is not None:
-            pulled = FollowedGenerator(inner, watch)
-            for alias in (name, seams.STREAM_SOURCE):
-                if own.get(alias) is inner:
-                    setattr(stream, alias, pulled)
-            watch.watch(stream)
-            return stream
-    if type(stream).__name__ in seams.STREAMS_OF_SOURCE:
-        setattr(stream, seams.STREAM_SOURCE, FollowedGenerator(own[seams.STREAM_SOURCE], watch))
-    else:
-        object.__setattr__(stream, _WATCH, watch)
-        stream.__class__ = _followed_class(type(stream))
-    watch.watch(stream)
-    return stream
-
-
-class FollowedGenerator:
-    """The generator inside one of litellm's stream objects, with a follower on it."""
-
-    __slots__ = ("__weakref__", "_follower", "_inner", "_iterator")
-
-    def __init__(self, inner: Any, follower: Follower) -> None:
-        self._inner = inner
-        self._follower = follower
-        self._iterator: Any = inner
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._inner, name)
-
-    def __aiter__(self) -> "FollowedGenerator":
-        self._iterator = self._inner.__aiter__()
-        return self
-
-    def __iter__(self) -> "FollowedGenerator":
-        self._iterator = self._inner.__iter__()
-        return self
-
-    async def __anext__(self) -> object:
-        return await pull_async(self._iterator.__anext__, self._follower)
-
-    def __next__(self) -> object:
-        return pull(self._iterator.__next__, self._follower)
-
-    async def aclose(self) -> None:
-        """Close the generator, and say so."""
-        await close_async(getattr(self._inner, "aclose", None), self._follower)
-
-    def close(self) -> None:
-        """Close the generator, and say so."""
-        close(getattr(self._inner, "close", None), self._follower)
+# --- one pull --------------------------------------------------------------------------------
 
 
 async def pull_async(step: Callable[[], Any], follower: Follower) -> Any:
@@ -357,14 +35,11 @@ async def pull_async(step: Callable[[], Any], follower: Follower) -> Any:
     token = attach(follower.context)
     try:
         chunk = await step()
-    except StopAsyncIteration:
-        follower.ended(None)
-        raise
     except BaseException as error:
+        detach(token)
         follower.ended(error)
         raise
-    finally:
-        detach(token)
+    detach(token)
     follower.got(chunk)
     return chunk
 
@@ -375,97 +50,285 @@ def pull(step: Callable[[], Any], follower: Follower) -> Any:
     token = attach(follower.context)
     try:
         chunk = step()
-    except StopIteration:
-        follower.ended(None)
-        raise
     except BaseException as error:
+        detach(token)
         follower.ended(error)
         raise
-    finally:
-        detach(token)
+    detach(token)
     follower.got(chunk)
     return chunk
 
 
-async def close_async(step: Callable[[], Any] | None, follower: Follower) -> None:
+async def close_async(step: Callable[[], Any], follower: Follower) -> Any:
     """Close an asynchronous stream."""
-    follower.pulling()
+    follower.closing()
     token = attach(follower.context)
     try:
-        if step is not None:
-            await step()
+        return await step()
     finally:
         detach(token)
         follower.closed()
 
 
-def close(step: Callable[[], Any] | None, follower: Follower) -> None:
+def close(step: Callable[[], Any], follower: Follower) -> Any:
     """Close a synchronous stream."""
-    follower.pulling()
+    follower.closing()
     token = attach(follower.context)
     try:
-        if step is not None:
-            step()
+        return step()
     finally:
         detach(token)
         follower.closed()
 
 
-async def _regenerate_async(inner: AsyncGenerator[Any, None], follower: Follower) -> AsyncGenerator[Any, None]:
-    try:
-        while True:
-            try:
-                chunk = await pull_async(inner.__anext__, follower)
-            except StopAsyncIteration:
-                return
-            yield chunk
-    finally:
-        await close_async(inner.aclose, follower)
+def _closer(step: Callable[[], Any]) -> Callable[[Callable[[], Any], Follower], Any]:
+    """Which of the two ``step`` wants: an asynchronous stream may call its own simply ``close``."""
+    return close_async if inspect.iscoroutinefunction(step) else close
 
 
-def _regenerate(inner: Generator[Any, None, None], follower: Follower) -> Generator[Any, None, None]:
+# --- stand-ins -------------------------------------------------------------------------------
+
+
+class _StandIn:
+    """Stands for a stream in all respects, ``isinstance`` and ``hasattr`` included, and is followed."""
+
+    __slots__ = ("__weakref__", "_anext", "_followed", "_follower", "_keep", "_next")
+
+    def __init__(self, stream: Any, follower: Follower, keep: object) -> None:
+        self._followed = stream
+        self._follower = follower
+        self._keep = keep
+        self._anext: Any = getattr(stream, "__anext__", None)
+        self._next: Any = getattr(stream, "__next__", None)
+
+    @property
+    def __class__(self) -> type:  # type: ignore[override]  # isinstance() asks this
+        return type(self._followed)
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._followed, name)
+        if name in {"aclose", "close"}:
+            return functools.partial(_closer(found), found, self._follower)
+        return found
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name in _StandIn.__slots__:
+            object.__setattr__(self, name, value)
+        else:
+            setattr(self._followed, name, value)
+
+
+class _Async(_StandIn):
+    __slots__ = ()
+
+    def __aiter__(self) -> "_Async":
+        self._anext = self._followed.__aiter__().__anext__
+        return self
+
+    # The two drivers once more, for the one path on which every chunk of every stream goes.
+    async def __anext__(self) -> object:
+        follower = self._follower
+        follower.pulling()
+        token = attach(follower.context)
+        try:
+            chunk = await self._anext()
+        except BaseException as error:
+            detach(token)
+            follower.ended(error)
+            raise
+        detach(token)
+        follower.got(chunk)
+        return chunk
+
+
+class _Sync(_StandIn):
+    __slots__ = ()
+
+    def __iter__(self) -> "_Sync":
+        self._next = self._followed.__iter__().__next__
+        return self
+
+    def __next__(self) -> object:
+        return pull(self._next, self._follower)
+
+
+class _Both(_Async, _Sync):
+    __slots__ = ()
+
+
+def stand_in(stream: Any, follower: Follower, keep: object = None) -> Any:
+    """Something that stands for ``stream`` wherever it is pulled from, and tells ``follower``.
+
+    Args:
+        stream: what is pulled.
+        follower: hears of it.
+        keep: what must live as long.
+    """
+    kind = type(stream)
+    runs_async = hasattr(kind, "__anext__") or hasattr(kind, "__aiter__")
+    runs_sync = hasattr(kind, "__next__") or hasattr(kind, "__iter__")
+    chosen = _Both if runs_async and runs_sync else _Async if runs_async else _Sync
+    return chosen(stream, follower, keep)
+
+
+# --- getting the watch in ----------------------------------------------------------------------
+
+
+def follow_attempt(call: Call, stream: Any, taken: Any = None) -> tuple[Any, Any]:
+    """What litellm is to wrap instead of a provider's ``stream``, so that its attempt follows it.
+
+    Args:
+        call: the call that litellm wraps it for.
+        stream: the provider's.
+        taken: the first chunk and the rest of the stream, where litellm has read that far.
+
+    Returns:
+        Both, renewed; as they were when no attempt is waiting for its stream.
+    """
     try:
-        while True:
-            try:
-                chunk = pull(inner.__next__, follower)
-            except StopIteration:
-                return
-            yield chunk
-    finally:
-        close(inner.close, follower)
+        attempt = call.open_attempt
+        if attempt is None or attempt.partial is not None:
+            return stream, taken
+        follower = AttemptFollower(attempt, stream)
+        followed = stand_in(stream, follower)
+        if taken is None:
+            return followed, taken
+        chunk, rest = seams.first_chunk(taken)
+        taken = seams.with_rest(taken, followed if rest is stream else stand_in(rest, follower))
+        if chunk is None:
+            follower.ended(StopAsyncIteration())
+        else:
+            follower.got(chunk)
+    except Exception as fault:  # noqa: BLE001  # an odd stream type must not cost the caller the stream
+        call.guard.report("stream", fault)
+        return stream, taken
+    return followed, taken
+
+
+def follow(stream: Any, call: Call, context: Context) -> Any:
+    """Make ``call`` last as long as ``stream``; what the caller is to get instead of it.
+
+    That is ``stream`` itself, but for a bare generator, which is generated anew. A stream that
+    cannot be followed is left alone, and its request ends here.
+
+    Args:
+        stream: what litellm's router returned.
+        call: the call that it was returned for.
+        context: what is current during a pull, when attempts are followed inside the stream.
+    """
+    watch = CallWatch(call, context)
+    try:
+        attempt = call.open_attempt
+        if attempt is not None and attempt.partial is None:
+            watch = _with_attempt(stream, call, attempt)
+        return _follow(stream, watch)
+    except Exception as fault:  # noqa: BLE001  # an odd stream type must not cost the caller the stream
+        call.guard.report("stream", fault)
+        watch.unseen()
+        return stream
+
+
+def _with_attempt(stream: Any, call: Call, attempt: Attempt) -> CallWatch:
+    """The watch of a stream that no wrapper of the router's follows for its attempt."""
+    converter = seams.converter_in(stream)
+    if converter is None:
+        follower = AttemptFollower(attempt, stream)
+        return CallWatch(call, attempt.context, follower)
+    source = getattr(converter, seams.CONVERTED)
+    setattr(converter, seams.CONVERTED, stand_in(source, AttemptFollower(attempt, source)))
+    return CallWatch(call, attempt.context)
+
+
+def _follow(stream: Any, watch: CallWatch) -> Any:
+    if isinstance(stream, types.AsyncGeneratorType | types.GeneratorType):
+        anew: Any = _regenerate_async if isinstance(stream, types.AsyncGeneratorType) else _regenerate
+        renewed = anew(stream, watch)
+        renewed.__name__, renewed.__qualname__ = stream.__name__, stream.__qualname__
+        # Closing a generator that was never started runs none of its code: it only lets go of the inner one.
+        watch.watch(renewed, stream)
+        return renewed
+    held = seams.held_by(stream)
+    if held:
+        source = getattr(stream, held[0])
+        pulled = stand_in(source, watch)
+        for name in held:
+            if getattr(stream, name) is source:
+                setattr(stream, name, pulled)
+    else:
+        object.__setattr__(stream, _WATCH, watch)
+        stream.__class__ = _followed_class(type(stream))
+    watch.watch(stream)
+    return stream
+
+
+async def _regenerate_async(inner: AsyncGenerator[Any, Any], follower: Follower) -> AsyncGenerator[Any, Any]:
+    step: Callable[[], Any] = inner.__anext__
+    while True:
+        try:
+            chunk = await pull_async(step, follower)
+        except StopAsyncIteration:
+            return
+        try:
+            sent = yield chunk
+        except GeneratorExit:
+            await close_async(inner.aclose, follower)
+            raise
+        except BaseException as error:  # noqa: BLE001  # whatever the reader throws is the inner one's to handle
+            step = functools.partial(inner.athrow, error)
+        else:
+            step = inner.__anext__ if sent is None else functools.partial(inner.asend, sent)
+
+
+def _regenerate(inner: Generator[Any, Any, Any], follower: Follower) -> Generator[Any, Any, Any]:
+    step: Callable[[], Any] = inner.__next__
+    while True:
+        try:
+            chunk = pull(step, follower)
+        except StopIteration as end:
+            return end.value
+        try:
+            sent = yield chunk
+        except GeneratorExit:
+            close(inner.close, follower)
+            raise
+        except BaseException as error:  # noqa: BLE001  # whatever the reader throws is the inner one's to handle
+            step = functools.partial(inner.throw, error)
+        else:
+            step = inner.__next__ if sent is None else functools.partial(inner.send, sent)
 
 
 _WATCH: Final = "_traced_router_watch"
 
 
-@functools.lru_cache(maxsize=256)
+@functools.lru_cache(maxsize=64)
 def _followed_class(kind: type) -> type:
     """A subclass of ``kind`` that tells the watch of each pull; the same one for every stream of that kind."""
     # Special methods are looked up on the class, so a watch on the instance alone is not heard.
     base = cast("Any", kind)
     body: dict[str, Any] = {"__module__": kind.__module__, "__qualname__": kind.__qualname__, "__slots__": ()}
-    if hasattr(kind, "__anext__"):
 
-        async def __anext__(self: AsyncIterator[Any]) -> Any:  # noqa: N807
-            return await pull_async(functools.partial(base.__anext__, self), getattr(self, _WATCH))
+    def __aiter__(self: AsyncIterator[Any]) -> Any:  # noqa: N807
+        iterator = base.__aiter__(self)
+        return iterator if iterator is self else stand_in(iterator, getattr(self, _WATCH), self)
 
-        body["__anext__"] = __anext__
-    if hasattr(kind, "__next__"):
+    def __iter__(self: Iterator[Any]) -> Any:  # noqa: N807
+        iterator = base.__iter__(self)
+        return iterator if iterator is self else stand_in(iterator, getattr(self, _WATCH), self)
 
-        def __next__(self: Iterator[Any]) -> Any:  # noqa: N807
-            return pull(functools.partial(base.__next__, self), getattr(self, _WATCH))
+    async def __anext__(self: AsyncIterator[Any]) -> Any:  # noqa: N807
+        return await pull_async(functools.partial(base.__anext__, self), getattr(self, _WATCH))
 
-        body["__next__"] = __next__
-    if hasattr(kind, "aclose"):
+    def __next__(self: Iterator[Any]) -> Any:  # noqa: N807
+        return pull(functools.partial(base.__next__, self), getattr(self, _WATCH))
 
-        async def aclose(self: Any) -> None:
-            await close_async(functools.partial(base.aclose, self), getattr(self, _WATCH))
+    async def aclose(self: Any) -> Any:
+        return await close_async(functools.partial(base.aclose, self), getattr(self, _WATCH))
 
-        body["aclose"] = aclose
-    if hasattr(kind, "close"):
+    def close_(self: Any) -> Any:
+        return _closer(base.close)(functools.partial(base.close, self), getattr(self, _WATCH))
 
-        def close_(self: Any) -> None:
-            close(functools.partial(base.close, self), getattr(self, _WATCH))
-
-        body["close"] = close_
+    for method in (__aiter__, __iter__, __anext__, __next__, aclose, close_):
+        name = method.__name__.rstrip("_") if method is close_ else method.__name__
+        if hasattr(kind, name):
+            body[name] = method
     return type(kind.__name__, (kind,), body)

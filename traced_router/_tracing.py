@@ -29,7 +29,7 @@ from traced_router._current import attach, detach
 from traced_router._frame import Frame, current_frame, with_frame
 from traced_router._guard import Guard, fails_open
 from traced_router._scope import Scope, is_stream
-from traced_router._streams import AttemptFollower, AttemptStream, CallWatch, follow
+from traced_router._streams import follow
 from traced_router._tree import Batch, Call, CallFacts, Tree, Unrecorded
 
 INSTRUMENTATION: Final = "traced_router"
@@ -268,13 +268,7 @@ class Edge:
             self._call.finish("ok")
             return result
         self._call.streams()
-        attempt = self._call.open_attempt
-        follower = AttemptFollower(attempt) if attempt is not None and attempt.partial is None else None
-        context = self._pull_context() if follower is None else follower.context
-        return follow(result, CallWatch(self._call, context, follower), self.guard)
-
-    def _pull_context(self) -> Context:
-        return with_frame(Frame(self._call, None, PULL), self._call.parent_context(None))
+        return follow(result, self._call, _pull_context(self._call))
 
     def raised(self, error: BaseException) -> None:
         """The call has failed, or was left."""
@@ -291,19 +285,19 @@ class Edge:
             self._call.finish("abandoned")
 
 
-def follow_attempt(scope_call: Call | None, response: Any) -> Any:
-    """Stand-in for a provider's stream that litellm is about to wrap, so that its attempt follows it."""
-    attempt = None if scope_call is None else scope_call.open_attempt
-    if attempt is None or attempt.partial is not None:
-        return response
-    return AttemptStream(response, AttemptFollower(attempt))
+def _pull_context(call: Call) -> Context:
+    """What is current while the caller pulls a stream, where no attempt is: a fallback may start here."""
+    return with_frame(Frame(call, None, PULL), call.parent_context(None))
 
 
-def hand_over(kwargs: MutableMapping[str, Any]) -> None:
-    """Put the current frame into a call's own parameters, for a thread that starts without a context."""
+def hand_over(kwargs: MutableMapping[str, Any], *, pull: bool = False) -> None:
+    """Put the current frame into a call's own parameters, for a thread that starts without a context.
+
+    ``pull``: not this frame, but the one in which the stream of this call will be pulled.
+    """
     frame = current_frame()
     if frame is not None and isinstance(frame.call, Call):
-        kwargs[HANDED] = otel_context.get_current()
+        kwargs[HANDED] = _pull_context(frame.call) if pull else otel_context.get_current()
 
 
 def take_over(kwargs: MutableMapping[str, Any]) -> Context | None:

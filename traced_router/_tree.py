@@ -356,18 +356,16 @@ class Call:
         """The caller gets a stream: the request goes on until it is over."""
         self._streaming = True
 
-    def chunk(self) -> None:
-        """The caller gets a chunk."""
+    def chunk(self, now: int) -> None:
+        """The caller gets a chunk at ``now``."""
         ledger = self.ledger
         ledger.chunks += 1
         if ledger.first_chunk_ns is None:
-            ledger.first_chunk_ns = self.timeline.now() - self._start
+            ledger.first_chunk_ns = now - self._start
 
     def waited_for_consumer(self, nanoseconds: int) -> None:
         """The stream waited that long for its reader."""
         self.ledger.consumer_ns += nanoseconds
-        for attempt in self._open_attempts:
-            attempt.consumer_ns += nanoseconds
 
     # --- the end -----------------------------------------------------------------------------
 
