@@ -32,49 +32,51 @@ class Ledger:
         """The attempt that answered the caller, if one did."""
         if how == "error":
             return None
-        return next((a for a in reversed(self.attempts) if a.answered and not a.failed), None)
-
-    def outcome(self, how: str) -> str:
-        """``how`` the call ended, and what saved it."""
-        if how != "ok":
-            return how
-        served = self.served(how)
-        if self.fallbacks if served is None else served.hop is not None:
-            return "ok_after_fallback"
-        return "ok_after_retry" if self.retries else "ok"
-
-    @property
-    def retries(self) -> int:
-        """Attempts that repeated an earlier one of their hop."""
-        return sum(1 for a in self.attempts if a.reason == "retry")
+        for attempt in reversed(self.attempts):
+            if attempt.answered and not attempt.failed:
+                return attempt
+        return None
 
     def add_accounts(self, out: dict[str, Value], how: str, duration: int) -> None:
-        """Add counts, who served, time and money; ``duration`` is the request's."""
+        """Add counts, who served, time and money; ``duration`` is the request's.
+
+        ``how`` is the request's end: ``ok``, ``error``, ``cancelled`` or ``abandoned``.
+        """
         served = self.served(how)
-        out[n.OUTCOME] = self.outcome(how)
+        retries = busy = 0
+        total: float | None = None
+        for attempt in self.attempts:
+            retries += attempt.reason == "retry"
+            busy += attempt.busy_ns
+            if attempt.cost is not None:
+                total = attempt.cost if total is None else total + attempt.cost
+        out[n.OUTCOME] = self._outcome(how, served, retries)
         out[n.ATTEMPTS] = len(self.attempts)
-        out[n.RETRIES] = self.retries
+        out[n.RETRIES] = retries
         out[n.FALLBACKS] = self.fallbacks
         if served is not None:
             if served.model_group is not None:
                 out[n.SERVED_MODEL_GROUP] = served.model_group
             if served.deployment.id is not None:
                 out[n.SERVED_DEPLOYMENT_ID] = served.deployment.id
-        self._add_money(out, served)
-        self._add_time(out, served, duration)
+        if total is not None:
+            out[n.COST_TOTAL] = total
+            out[n.COST_WASTED] = total - (served.cost or 0.0) if served is not None else total
+        self._add_time(out, busy, 0 if served is None else served.busy_ns, duration)
 
-    def _add_money(self, out: dict[str, Value], served: "Attempt | None") -> None:
-        known = [(a, a.cost) for a in self.attempts if a.cost is not None]
-        if known:
-            out[n.COST_TOTAL] = sum((cost for _, cost in known), 0.0)
-            out[n.COST_WASTED] = sum((cost for a, cost in known if a is not served), 0.0)
+    def _outcome(self, how: str, served: "Attempt | None", retries: int) -> str:
+        if how != "ok":
+            return how
+        if self.fallbacks if served is None else served.hop is not None:
+            return "ok_after_fallback"
+        return "ok_after_retry" if retries else "ok"
 
-    def _add_time(self, out: dict[str, Value], served: "Attempt | None", duration: int) -> None:
+    def _add_time(self, out: dict[str, Value], busy: int, serving: int, duration: int) -> None:
         # Attempts can overlap (a file goes to every deployment of a group at once): what they
         # waited together is at most what the caller waited.
         rest = max(0, duration - self.select_ns - self.backoff_ns - self.consumer_ns)
-        provider = min(rest, sum(a.busy_ns for a in self.attempts))
-        wasted = min(provider, sum(a.busy_ns for a in self.attempts if a is not served))
+        provider = min(rest, busy)
+        wasted = max(0, provider - serving)
         out[n.TIME_SELECT] = self.select_ns * SECONDS
         out[n.TIME_PROVIDER] = provider * SECONDS
         out[n.TIME_BACKOFF] = self.backoff_ns * SECONDS
