@@ -6,7 +6,7 @@ could act on: a test that has its answer finds ``finished`` already true.
 
 import asyncio
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, assert_never
 
 from traced_router.testing._provider_behaviours import (
     Act,
@@ -32,7 +32,7 @@ _EVENTS: Final = "text/event-stream; charset=utf-8"
 
 
 class Exchange:
-    """One request being answered. Every method raises ``ConnectionError`` when the client has gone."""
+    """One request being answered, until it is or the client leaves."""
 
     __slots__ = ("_call", "_endpoint", "_entry", "_reply", "_streams")
 
@@ -71,6 +71,8 @@ class Exchange:
                 await self._turn_into_error(behaviour)
             case SlowFirstByte():
                 await self._slow(behaviour)
+            case _:
+                assert_never(behaviour)
 
     async def _answer(self, answer: Answer) -> None:
         if script := self._script(answer):
@@ -151,17 +153,14 @@ class Exchange:
             await _stop_at(answer.hold_after_chunk, number)
 
     async def _start(self, content_type: str, headers: Mapping[str, str], length: int | None = None) -> None:
-        self._reply.check()
         self._entry.status = 200
         await self._reply.start(200, self._headers(content_type, headers), length)
 
     async def _end(self, rest: bytes) -> None:
-        self._reply.check()
         self._entry.finished = True
         await self._reply.end(rest)
 
     async def _send(self, code: int, content_type: str, headers: Mapping[str, str], body: bytes) -> None:
-        self._reply.check()
         self._entry.status = code
         self._entry.finished = True
         await self._reply.send(code, self._headers(content_type, headers), body)

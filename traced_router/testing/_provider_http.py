@@ -55,7 +55,7 @@ class UnreadableError(Exception):
 
 
 class Reply:
-    """The way back to one client, for one request. Every method raises ``ConnectionError`` when the client has gone."""
+    """The way back to one client, for one request. Who waits in it is cancelled when the client leaves."""
 
     __slots__ = ("_chunked", "_writer")
 
@@ -85,23 +85,15 @@ class Reply:
         else:
             await self._put(rest)
 
-    def check(self) -> None:
-        """Raise if the client has gone."""
-        if self._writer.transport.is_closing():
-            raise ConnectionResetError("the client has gone")
-
     def hang_up(self, *, reset: bool) -> None:
         """End the connection here, inside the answer: with a reset, or in order after what was written."""
         if reset:
-            sock = cast("socket.socket | None", self._writer.get_extra_info("socket"))
-            if sock is not None and sock.fileno() >= 0:
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            self._writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             self._writer.transport.abort()
         else:
             self._writer.close()
 
     async def _put(self, data: bytes) -> None:
-        self.check()
         self._writer.write(data)
         await self._writer.drain()
 
@@ -116,18 +108,17 @@ class _Connection(asyncio.StreamReaderProtocol):
     gate does not, so the protocol's own callbacks cancel it.
     """
 
-    def __init__(self, handler: Handler, live: set["_Connection"], idle: float) -> None:
+    def __init__(self, handler: Handler, live: set[asyncio.Transport], idle: float) -> None:
         super().__init__(asyncio.StreamReader(_BUFFER), self._serve)
         self._handler = handler
         self._live = live
         self._idle = idle
         self._busy: asyncio.Task[None] | None = None
-        self._socket: asyncio.BaseTransport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._socket = transport
-        self._live.add(self)
         super().connection_made(transport)
+        self._connected = cast("asyncio.Transport", transport)
+        self._live.add(self._connected)
 
     def eof_received(self) -> bool | None:
         super().eof_received()
@@ -136,13 +127,8 @@ class _Connection(asyncio.StreamReaderProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        self._live.discard(self)
+        self._live.discard(self._connected)
         self._leave()
-
-    def abort(self) -> None:
-        """End it from the server's side, whatever it is doing."""
-        if self._socket is not None:
-            cast("asyncio.Transport", self._socket).abort()
 
     def _leave(self) -> None:
         if self._busy is not None:
@@ -173,7 +159,7 @@ class HttpServer:
         self._handler = handler
         self._wanted_port = port
         self._idle = idle
-        self._live: set[_Connection] = set()
+        self._live: set[asyncio.Transport] = set()
         self._thread: threading.Thread | None = None
         self._stopped: Future[None] = Future()
         self.port: int | None = None
@@ -188,12 +174,11 @@ class HttpServer:
         if self._thread is not None:
             raise RuntimeError("the fake provider runs already: stop() it first, or make a second one")
         listener = socket.create_server(("127.0.0.1", self._wanted_port), backlog=1024)
+        listener.settimeout(0)
         self.port = listener.getsockname()[1]
         self._stopped = Future()
-        ready: Future[None] = Future()
-        self._thread = threading.Thread(target=self._run, args=(listener, ready), name="fake-provider", daemon=True)
-        self._thread.start()
-        ready.result()
+        self._thread = threading.Thread(target=self._run, args=(listener,), name="fake-provider", daemon=True)
+        self._thread.start()  # the kernel queues who comes before it accepts
 
     def stop(self) -> None:
         """Break every connection, close the socket and join the thread. Harmless when it does not run."""
@@ -203,19 +188,41 @@ class HttpServer:
             thread.join()
             self.port = None
 
-    def _run(self, listener: socket.socket, ready: Future[None]) -> None:
-        asyncio.run(self._main(listener, ready))
+    def _run(self, listener: socket.socket) -> None:
+        with (
+            listener,
+            asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner,
+        ):  # whatever the tests' policy is
+            runner.run(self._main(listener))
 
-    async def _main(self, listener: socket.socket, ready: Future[None]) -> None:
+    async def _main(self, listener: socket.socket) -> None:
+        """Serve until told to stop.
+
+        ``asyncio.Server`` would do, but on Python 3.11 one that is closed while it accepts leaks the
+        new connection, which then hangs: what was accepted must be known, to be ended.
+        """
         loop = asyncio.get_running_loop()
-        server = await loop.create_server(lambda: _Connection(self._handler, self._live, self._idle), sock=listener)
-        ready.set_result(None)
+        opening: set[asyncio.Task[object]] = set()
+
+        def accept() -> None:
+            with contextlib.suppress(BlockingIOError, ConnectionAbortedError):  # it has left already
+                client, _ = listener.accept()
+                client.settimeout(0)
+                task = loop.create_task(loop.connect_accepted_socket(self._connection, client))
+                opening.add(task)
+                task.add_done_callback(opening.discard)
+
+        loop.add_reader(listener, accept)
         await asyncio.wrap_future(self._stopped)
-        server.close()
+        loop.remove_reader(listener)
+        await asyncio.gather(*opening, return_exceptions=True)
         while self._live:  # an aborted transport closes its socket, and says so, one turn of the loop later
-            for connection in tuple(self._live):
-                connection.abort()
+            for transport in tuple(self._live):
+                transport.abort()
             await asyncio.sleep(0)
+
+    def _connection(self) -> _Connection:
+        return _Connection(self._handler, self._live, self._idle)
 
 
 async def _read(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Request:
