@@ -7,14 +7,14 @@ must not know litellm.
 """
 
 from contextvars import Token
+from typing import Final
 
 from opentelemetry import context as otel_context
 from opentelemetry.context import Context
 
 
-def attach(context: Context) -> Token[Context]:
-    """Make ``context`` current; give the token to :func:`detach`."""
-    return otel_context.attach(context)
+attach: Final = otel_context.attach
+"""Make a context current; give the token to :func:`detach`."""
 
 
 def detach(token: Token[Context]) -> None:

@@ -7,6 +7,7 @@ unknown fact becomes no attribute at all.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,17 @@ class DeploymentFacts:
     provider: str | None = None
     server_address: str | None = None
     server_port: int | None = None
+
+
+class AttemptFacts(NamedTuple):
+    """A provider call that is about to be made.
+
+    ``parameters`` are ``gen_ai.request.*`` attributes, by key.
+    """
+
+    deployment: DeploymentFacts
+    model_group: str | None = None
+    parameters: Mapping[str, str | bool | int | float | Sequence[str]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +62,21 @@ class FailureFacts:
     category: str = "other"
     status_code: int | None = None
     retry_after: float | None = None
+
+
+class AttemptEnd(NamedTuple):
+    """How an attempt ended, for whoever learns from it.
+
+    ``seconds`` is the provider's time, without that of a stream's reader;
+    ``time_to_first_chunk`` is in seconds too. Both ``answer`` and ``failure`` can be there: a
+    stream that died half-way. Neither is: it was left or cancelled.
+    """
+
+    answer: AnswerFacts | None
+    failure: FailureFacts | None
+    cancelled: bool
+    seconds: float
+    time_to_first_chunk: float | None
 
 
 @dataclass(frozen=True, slots=True)

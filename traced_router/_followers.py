@@ -114,13 +114,24 @@ class CallWatch:
         attempt: the follower of the attempt behind the stream, when nothing inside it is followed.
     """
 
-    __slots__ = ("__weakref__", "_attempt", "_call", "_finalizers", "_idle_since", "_now", "context", "guard")
+    __slots__ = (
+        "__weakref__",
+        "_attempt",
+        "_call",
+        "_clock",
+        "_finalizers",
+        "_idle_since",
+        "_ledger",
+        "context",
+        "guard",
+    )
 
     def __init__(self, call: Call, context: Context, attempt: AttemptFollower | None = None) -> None:
         self._call = call
         self._attempt = attempt
-        self._now = call.timeline.now
-        self._idle_since = self._now()
+        self._ledger = call.ledger
+        self._clock = call.timeline.clock
+        self._idle_since = self._clock()
         self._finalizers: tuple[weakref.finalize[..., Any], ...] = ()
         self.guard = call.guard
         self.context = context
@@ -132,15 +143,18 @@ class CallWatch:
     def pulling(self) -> None:
         """The time since the last chunk was the reader's."""
         try:
-            self._call.waited_for_consumer(self._now() - self._idle_since)
+            self._ledger.consumer_ns += self._clock() - self._idle_since
         except Exception as fault:  # noqa: BLE001  # the caller wants its chunk
             self.guard.report("stream", fault)
 
     def got(self, chunk: object) -> None:
         """The reader gets a chunk."""
         try:
-            self._idle_since = now = self._now()
-            self._call.chunk(now)
+            ledger = self._ledger
+            if not ledger.chunks:
+                self._call.first_chunk()
+            ledger.chunks += 1
+            self._idle_since = self._clock()
             if self._attempt is not None:
                 self._attempt.got(chunk)
         except Exception as fault:  # noqa: BLE001  # the caller gets its chunk in any case

@@ -7,7 +7,9 @@ a thread or a callback carries the other. This module must not know litellm.
 from typing import TYPE_CHECKING, Final
 
 from opentelemetry import context as otel_context
+from opentelemetry import trace
 from opentelemetry.context import Context
+from opentelemetry.trace import Span
 
 if TYPE_CHECKING:
     from traced_router._spans import Hop
@@ -38,6 +40,15 @@ def current_frame() -> Frame | None:
 def with_frame(frame: Frame, context: Context) -> Context:
     """``context``, but standing at ``frame``."""
     return otel_context.set_value(_FRAME, frame, context)
+
+
+def standing(frame: Frame, span: Span, context: Context) -> Context:
+    """``context``, but inside ``span`` and standing at ``frame``."""
+    inside = trace.set_span_in_context(span, context)
+    # A context is a dict that refuses changes because others may hold it. Nobody holds this one
+    # yet, and to set the frame in a second copy would double the cost of the first.
+    dict.__setitem__(inside, _FRAME, frame)
+    return inside
 
 
 def frame_of(context: Context) -> Frame | None:

@@ -20,7 +20,7 @@ from opentelemetry.context import Context
 from traced_router import _litellm as seams
 from traced_router import _readers
 from traced_router._current import attach, detach
-from traced_router._facts import DeploymentFacts
+from traced_router._facts import AttemptFacts, DeploymentFacts
 from traced_router._frame import Frame, current_frame, with_frame
 from traced_router._guard import fails_open
 from traced_router._spans import Attempt, Hop
@@ -154,13 +154,8 @@ class Scope:
     @fails_open("attempt")
     def start(self) -> None:
         """litellm is called now: the attempt's span is current from here to the end of the scope."""
-        attempt = self.call.attempt(
-            self._deployment,
-            self.hop,
-            model_group=self._group,
-            parameters=_readers.request_parameters(self._kwargs),
-            owner=self,
-        )
+        facts = AttemptFacts(self._deployment, self._group, _readers.request_parameters(self._kwargs))
+        attempt = self.call.attempt(facts, self.hop, self)
         if attempt is not None:
             self._attempts.append(attempt)
             attach(attempt.context)

@@ -5,7 +5,7 @@ sums. This module must not know litellm.
 """
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from opentelemetry import trace
 from opentelemetry.trace import SpanKind, Status, StatusCode
@@ -20,14 +20,26 @@ from traced_router._attributes import (
     failure_attributes,
     text,
 )
-from traced_router._facts import AnswerFacts, DecisionFacts, DeploymentFacts, FailureFacts
-from traced_router._frame import Frame, with_frame
+from traced_router._facts import AnswerFacts, AttemptEnd, AttemptFacts, DecisionFacts, FailureFacts
+from traced_router._frame import Frame, standing
 from traced_router._guard import fails_open
 
 if TYPE_CHECKING:
     from traced_router._tree import Call
 
 ERROR: Final = Status(StatusCode.ERROR)
+
+
+class AttemptListener(Protocol):
+    """Hears of one attempt: a routing strategy that learns from it."""
+
+    def first_chunk(self) -> None:
+        """The first chunk with content has come."""
+        ...
+
+    def ended(self, end: AttemptEnd) -> None:
+        """The attempt is over."""
+        ...
 
 
 class Selection:
@@ -44,9 +56,7 @@ class Selection:
         self._span = call.start_span(
             text(n.selection_span(model_group), call.limits.string), hop, SpanKind.INTERNAL, None, self._start
         )
-        self.context = with_frame(
-            Frame(call, hop, owner), trace.set_span_in_context(self._span, call.parent_context(hop))
-        )
+        self.context = standing(Frame(call, hop, owner), self._span, call.parent_context(hop))
 
     @fails_open("selection")
     def end(self, decision: DecisionFacts | None, failure: FailureFacts | None = None) -> None:
@@ -58,7 +68,7 @@ class Selection:
         now = call.timeline.now()
         call.selected(self, now - self._start, decision)
         try:
-            if decision is not None:
+            if decision is not None and call.recording:
                 self._span.set_attributes(decision_attributes(decision, call.limits.string))
                 if decision.ids and (call.limits.list_candidates or call.failed or failure is not None):
                     self._span.add_event(n.CANDIDATES_EVENT, candidates(decision), now)
@@ -77,7 +87,7 @@ class Attempt:
         "_consumed_before",
         "_done",
         "_first_content_ns",
-        "_operation",
+        "_listener",
         "_span",
         "_start",
         "answered",
@@ -98,21 +108,19 @@ class Attempt:
     def __init__(
         self,
         call: "Call",
-        deployment: DeploymentFacts,
+        facts: AttemptFacts,
         hop: "Hop | None",
-        number: int,
-        number_in_hop: int,
-        model_group: str | None,
-        parameters: Mapping[str, Value] | None,
+        numbers: tuple[int, int],
         owner: object,
+        listener: AttemptListener | None,
     ) -> None:
         self.guard = call.guard
         self._call = call
-        self.deployment = deployment
+        self.deployment = facts.deployment
         self.hop = hop
-        self.number = number
-        self.model_group = model_group if model_group is not None else call.model_group
-        self.reason = "retry" if number_in_hop > 1 else "initial" if hop is None else "fallback"
+        self.model_group = facts.model_group if facts.model_group is not None else call.model_group
+        self.number, in_hop = numbers
+        self.reason = "retry" if in_hop > 1 else "initial" if hop is None else "fallback"
         self.cost: float | None = None
         self.partial: Callable[[], AnswerFacts] | None = None
         """What a stream has said so far; asked when it is left or fails half-way."""
@@ -121,27 +129,26 @@ class Attempt:
         self.failed = False
         self.error_type: str | None = None
         self.busy_ns = 0
+        self._listener = listener
         self._consumed_before = call.ledger.consumer_ns
         self._done = False
         self._first_content_ns: int | None = None
         self._start = call.timeline.now()
         self._span = call.start_span(
-            text(n.attempt_span(call.operation, deployment.model or self.model_group or ""), call.limits.string),
+            text(n.attempt_span(call.operation, self.deployment.model or self.model_group or ""), call.limits.string),
             hop,
             SpanKind.CLIENT,
-            self._attributes(number_in_hop, parameters),
+            self._attributes(in_hop, facts.parameters) if call.recording else None,
             self._start,
         )
-        self.context = with_frame(
-            Frame(call, hop, owner), trace.set_span_in_context(self._span, call.parent_context(hop))
-        )
+        self.context = standing(Frame(call, hop, owner), self._span, call.parent_context(hop))
 
-    def _attributes(self, number_in_hop: int, parameters: Mapping[str, Value] | None) -> dict[str, Value]:
+    def _attributes(self, in_hop: int, parameters: Mapping[str, Value] | None) -> dict[str, Value]:
         call, deployment, limit = self._call, self.deployment, self._call.limits.string
         out: dict[str, Value] = {
             n.GEN_AI_OPERATION: call.operation,
             n.TRACE_ID: text(call.trace_id, limit),
-            n.DEPLOYMENT_ATTEMPT: number_in_hop,
+            n.DEPLOYMENT_ATTEMPT: in_hop,
             n.DEPLOYMENT_REASON: self.reason,
             n.ATTEMPT_NUMBER: self.number,
         }
@@ -169,10 +176,13 @@ class Attempt:
         """Whether the span has ended."""
         return self._done
 
+    @fails_open("attempt")
     def first_content(self) -> None:
         """The first chunk with content has come."""
         if self._first_content_ns is None:
             self._first_content_ns = self._call.timeline.now() - self._start
+            if self._listener is not None:
+                self._listener.first_chunk()
 
     @fails_open("attempt")
     def cooled_down(self, deployment_id: str, seconds: float, reason: str) -> None:
@@ -210,31 +220,44 @@ class Attempt:
 
     def _end(self, answer: AnswerFacts | None, failure: FailureFacts | None) -> None:
         self._done = True
-        now = self._call.timeline.now()
-        consumed = self._call.ledger.consumer_ns - self._consumed_before
-        self.busy_ns = max(0, now - self._start - consumed)
-        out: dict[str, Value] = {}
+        call = self._call
+        now = call.timeline.now()
+        self.busy_ns = max(0, now - self._start - (call.ledger.consumer_ns - self._consumed_before))
+        # A follower refers to its attempt: let go of it, or the chunks it keeps wait for the collector.
+        partial, self.partial = self.partial, None
         try:
-            # A follower refers to its attempt: let go of it, or the chunks it keeps wait for the collector.
-            partial, self.partial = self.partial, None
             if answer is None and partial is not None:
                 answer = partial()
             if answer is not None:
                 self.cost = answer.cost
-                answer_attributes(out, answer, self._call.limits.string)
-            if self._first_content_ns is not None:
-                out[n.GEN_AI_TIME_TO_FIRST_CHUNK] = self._first_content_ns * SECONDS
-            if failure is not None:
-                failure_attributes(out, failure)
-                if failure.category != "cancelled":
-                    self._span.set_status(ERROR)
-            if out:
-                self._span.set_attributes(out)
+            if call.recording:
+                self._describe(answer, failure)
         finally:
             try:
                 self._span.end(now)
             finally:
-                self._call.attempted(self)
+                call.attempted(self)
+                self._tell(answer, failure)
+
+    def _describe(self, answer: AnswerFacts | None, failure: FailureFacts | None) -> None:
+        out: dict[str, Value] = {}
+        if answer is not None:
+            answer_attributes(out, answer, self._call.limits.string)
+        if self._first_content_ns is not None:
+            out[n.GEN_AI_TIME_TO_FIRST_CHUNK] = self._first_content_ns * SECONDS
+        if failure is not None:
+            failure_attributes(out, failure)
+            if failure.category != "cancelled":
+                self._span.set_status(ERROR)
+        if out:
+            self._span.set_attributes(out)
+
+    def _tell(self, answer: AnswerFacts | None, failure: FailureFacts | None) -> None:
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            cancelled = failure is None and not self.answered
+            first = None if self._first_content_ns is None else self._first_content_ns * SECONDS
+            listener.ended(AttemptEnd(answer, failure, cancelled, self.busy_ns * SECONDS, first))
 
 
 class Backoff:
@@ -294,9 +317,10 @@ class Hop:
 
     @fails_open("fallback")
     def fail(self, error_type: str) -> None:
-        """The hop gave up."""
-        self._call.hop_failed(self.target, error_type)
-        self.end(error_type)
+        """The hop gave up. Only the first time counts: hops that litellm nested in it have failed since."""
+        if not self.done:
+            self._call.hop_failed(self.target, error_type)
+            self.end(error_type)
 
     def attempt_ended(self, attempt: Attempt) -> None:
         """An attempt of this hop ended: the hop's stream is over, if it had returned one."""

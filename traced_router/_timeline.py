@@ -22,7 +22,7 @@ def _wall_and_monotonic() -> tuple[int, int]:
 class Timeline:
     """Nanoseconds since the epoch, moved on by a monotonic clock."""
 
-    __slots__ = ("_clock", "_offset")
+    __slots__ = ("_offset", "clock")
 
     def __init__(
         self,
@@ -30,9 +30,9 @@ class Timeline:
         start: Callable[[], tuple[int, int]] = _wall_and_monotonic,
     ) -> None:
         wall, monotonic = start()
-        self._clock = clock
+        self.clock = clock
         self._offset = wall - monotonic
 
     def now(self) -> int:
         """Nanoseconds since the epoch."""
-        return self._clock() + self._offset
+        return self.clock() + self._offset

@@ -63,10 +63,11 @@ class FallbackPlan:
         """The kind of the hop that is called with ``hop``."""
         if self.mid_stream:
             return "mid_stream"
-        if hop.get(seams.TARGET_ORDER) is not None:
-            return "order"
-        if hop.get(seams.EXCLUDED_IDS):
-            return "weighted"
+        if hop.get("model") in self.groups:  # litellm leaves these two in a hop to another group, too
+            if hop.get(seams.TARGET_ORDER) is not None:
+                return "order"
+            if hop.get(seams.EXCLUDED_IDS):
+                return "weighted"
         if seams.is_inline_fallbacks(self.fallbacks):
             return seams.PLAIN_FALLBACK
         if seams.is_context_window(self.error) and self.context_window_fallbacks is not None:

@@ -16,6 +16,7 @@ All times are integer nanoseconds on one time line per outermost call.
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from opentelemetry import context as otel_context
 from opentelemetry import trace
@@ -24,16 +25,15 @@ from opentelemetry.trace import Link, Span, SpanKind, Tracer
 
 from traced_router import _names as n
 from traced_router._attributes import Limits, Value, text
-from traced_router._facts import DecisionFacts, DeploymentFacts, FailureFacts
-from traced_router._frame import Frame, frame_of, with_frame
+from traced_router._facts import AttemptFacts, DecisionFacts, FailureFacts
+from traced_router._frame import Frame, frame_of, standing
 from traced_router._guard import Guard, fails_open
 from traced_router._ledger import Ledger
-from traced_router._spans import ERROR, Attempt, Backoff, Hop, Selection
+from traced_router._spans import ERROR, Attempt, AttemptListener, Backoff, Hop, Selection
 from traced_router._timeline import Timeline
 
 
-@dataclass(frozen=True, slots=True)
-class CallFacts:
+class CallFacts(NamedTuple):
     """What is known of a call when it comes in; see the request span's attributes."""
 
     operation: str
@@ -56,9 +56,10 @@ class Tree:
         engine: the litellm core underneath, when some seam is not fully there.
         capabilities: ``seam=level`` for those seams.
         timeline: makes the time line of an outermost call.
+        always: follow calls that no span records too: a routing strategy wants to hear of them.
     """
 
-    __slots__ = ("_timeline", "_tracer", "capabilities", "engine", "guard", "limits")
+    __slots__ = ("_timeline", "_tracer", "always", "capabilities", "engine", "guard", "limits")
 
     def __init__(
         self,
@@ -69,7 +70,9 @@ class Tree:
         engine: str | None = None,
         capabilities: tuple[str, ...] = (),
         timeline: Callable[[], Timeline] = Timeline,
+        always: bool = False,
     ) -> None:
+        self.always = always
         self._tracer = tracer
         self._timeline = timeline
         self.guard = guard
@@ -101,8 +104,8 @@ class Tree:
             links,
             start,
         )
-        if not span.is_recording():
-            return Unrecorded(with_frame(Frame(None), trace.set_span_in_context(span, parent)))
+        if not (span.is_recording() or self.always):
+            return Unrecorded(standing(Frame(None), span, parent))
         call = Call(self, span, facts, timeline, start, parent)
         if isinstance(enclosing, Batch) and outer is not None and outer.owner is enclosing:
             enclosing.join(call)
@@ -124,8 +127,8 @@ class Tree:
             (),
             timeline.now(),
         )
-        if not span.is_recording():
-            return Unrecorded(with_frame(Frame(None), trace.set_span_in_context(span, parent)))
+        if not (span.is_recording() or self.always):
+            return Unrecorded(standing(Frame(None), span, parent))
         return Batch(self, span, timeline, parent)
 
 
@@ -151,7 +154,7 @@ class Batch:
         self._span = span
         self._open = 0
         self._returned = False
-        self.context = with_frame(Frame(self, owner=self), trace.set_span_in_context(span, parent))
+        self.context = standing(Frame(self, owner=self), span, parent)
 
     def join(self, call: "Call") -> None:
         """``call`` is a member: the batch lasts at least as long."""
@@ -198,10 +201,10 @@ class Call:
         "_trace_id",
         "_tree",
         "claimed",
-        "context",
         "guard",
         "last_decision",
         "ledger",
+        "recording",
         "timeline",
         "when_done",
     )
@@ -211,6 +214,8 @@ class Call:
     ) -> None:
         self.guard = tree.guard
         self.timeline = timeline
+        self.recording = span.is_recording()
+        """Whether attributes are worth computing."""
         self.claimed = False
         """Set once the call has gone past its public edge: a further edge is another call."""
         self.when_done: Callable[[], None] | None = None
@@ -221,7 +226,6 @@ class Call:
         self._facts = facts
         self._start = start
         self._context = trace.set_span_in_context(span, parent)
-        self.context = with_frame(Frame(self), self._context)
         self._trace_id = facts.trace_id
         self._strategy = facts.strategy
         self._streaming = facts.streaming
@@ -303,21 +307,12 @@ class Call:
 
     @fails_open("attempt")
     def attempt(
-        self,
-        deployment: DeploymentFacts,
-        hop: "Hop | None",
-        *,
-        model_group: str | None = None,
-        parameters: Mapping[str, Value] | None = None,
-        owner: object = None,
+        self, facts: AttemptFacts, hop: "Hop | None", owner: object = None, listener: AttemptListener | None = None
     ) -> "Attempt":
-        """Start an attempt span: litellm is about to be called with ``deployment``."""
+        """Start an attempt span: litellm is about to be called."""
         self.end_backoff()
-        number_in_hop = self._numbers.get(hop, 0) + 1
-        self._numbers[hop] = number_in_hop
-        attempt = Attempt(
-            self, deployment, hop, len(self.ledger.attempts) + 1, number_in_hop, model_group, parameters, owner
-        )
+        in_hop = self._numbers[hop] = self._numbers.get(hop, 0) + 1
+        attempt = Attempt(self, facts, hop, (len(self.ledger.attempts) + 1, in_hop), owner, listener)
         self.ledger.attempts.append(attempt)
         self._open_attempts.append(attempt)
         return attempt
@@ -356,16 +351,9 @@ class Call:
         """The caller gets a stream: the request goes on until it is over."""
         self._streaming = True
 
-    def chunk(self, now: int) -> None:
-        """The caller gets a chunk at ``now``."""
-        ledger = self.ledger
-        ledger.chunks += 1
-        if ledger.first_chunk_ns is None:
-            ledger.first_chunk_ns = now - self._start
-
-    def waited_for_consumer(self, nanoseconds: int) -> None:
-        """The stream waited that long for its reader."""
-        self.ledger.consumer_ns += nanoseconds
+    def first_chunk(self) -> None:
+        """The caller gets its first chunk."""
+        self.ledger.first_chunk_ns = self.timeline.now() - self._start
 
     # --- the end -----------------------------------------------------------------------------
 
@@ -385,9 +373,10 @@ class Call:
             self._end_children(how, failure)
             now = self.timeline.now()
             try:
-                self._span.set_attributes(self._summary(how, failure, stream_outcome, now))
-                if how == "error":
-                    self._span.set_status(ERROR)
+                if self.recording:
+                    self._span.set_attributes(self._summary(how, failure, stream_outcome, now))
+                    if how == "error":
+                        self._span.set_status(ERROR)
             finally:
                 self._span.end(now)
         finally:
