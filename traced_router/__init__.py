@@ -1,9 +1,13 @@
 """litellm's router with one OpenTelemetry trace per call: every pick, attempt, wait and fallback, and why."""
 
-from traced_router._router import TracedRouter
-from traced_router.errors import ConfigurationError, TracedRouterError, UnknownStrategyError
-from traced_router.settings import TracedRouterSettings
-from traced_router.strategy import Candidate, Decision, Outcome, RoutingRequest, RoutingStrategy, SharedState, Ticket
+import importlib
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from traced_router._router import TracedRouter
+    from traced_router.errors import ConfigurationError, TracedRouterError, UnknownStrategyError
+    from traced_router.settings import TracedRouterSettings
+    from traced_router.strategy import Candidate, Decision, Outcome, RoutingRequest, RoutingStrategy, SharedState, Ticket
 
 __all__ = [
     "Candidate",
@@ -19,3 +23,20 @@ __all__ = [
     "TracedRouterSettings",
     "UnknownStrategyError",
 ]
+
+# litellm takes seconds to import: a strategy, a test tool or the command line must not wait for it.
+_HOMES: Final = {
+    "TracedRouter": "traced_router._router",
+    "ConfigurationError": "traced_router.errors",
+    "TracedRouterError": "traced_router.errors",
+    "UnknownStrategyError": "traced_router.errors",
+    "TracedRouterSettings": "traced_router.settings",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES.get(name, "traced_router.strategy")), name)
+    globals()[name] = value
+    return value
