@@ -46,10 +46,10 @@ $(COMPAT:%=compat-%): compat-%: .venv-compat-%/.ready
 	.venv-compat-$*/bin/python -m pytest $(ARGS)
 
 bench-quick: $(VENV)/.bench ## every benchmark, small
-	$(PY) -m benchmarks.strategies --quick
+	@set -e; for script in benchmarks/[a-z]*.py; do echo "--- $$script"; $(PY) "$$script" --quick; done
 
 clean: ## forget every environment, cache and build
-	rm -rf .venv .venv-compat-* .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.* site dist build
+	rm -rf .venv .venv-compat-* .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.* site dist build benchmarks/results
 
 # --- environments ----------------------------------------------------------------------------
 
