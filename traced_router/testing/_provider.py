@@ -55,7 +55,7 @@ class FakeProvider:
         default: Behaviour | None = None,
         port: int = 0,
         keep_requests: int = 10_000,
-        idle_timeout: float = 30.0,
+        idle_timeout: float = 300.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Make a provider that does not listen yet.
@@ -64,7 +64,8 @@ class FakeProvider:
             default: what a deployment does that was told nothing; an :class:`Answer` if ``None``.
             port: TCP port; 0 takes a free one, anew at every start.
             keep_requests: how many of the last requests ``requests`` shows; ``hits`` counts all.
-            idle_timeout: seconds after which a connection is closed that does not complete a request.
+            idle_timeout: seconds after which a connection is closed that does not complete a request; by
+                default longer than litellm's clients keep theirs (120), so that none is closed as it is used again.
             clock: for ``Received.at``.
         """
         self._server = HttpServer(self._handle, port=port, idle=idle_timeout)

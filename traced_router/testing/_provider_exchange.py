@@ -101,15 +101,16 @@ class Exchange:
     async def _slow(self, behaviour: SlowFirstByte) -> None:
         """The head, then a wait, then the rest."""
         answer = behaviour.answer
-        script = self._script(answer)
-        content_type, body = (_EVENTS, b"") if script else self._whole(answer)
-        await self._start(content_type, answer.headers, None if script else len(body))
-        await asyncio.sleep(behaviour.seconds)
-        if behaviour.gate is not None:
-            await behaviour.gate.passage()
-        if script:
+        if script := self._script(answer):
+            await self._start(_EVENTS, answer.headers)
+            await _pause(behaviour)
             await self._chunks(script, answer, len(script.chunks))
-        await self._end(script.closing if script else body)
+            await self._end(script.closing)
+        else:
+            content_type, body = self._whole(answer)
+            await self._start(content_type, answer.headers, len(body))
+            await _pause(behaviour)
+            await self._end(body)
 
     async def _die(self, behaviour: DieMidStream) -> None:
         """A part of the answer, then the end of the connection."""
@@ -172,3 +173,9 @@ class Exchange:
 async def _stop_at(hold: tuple[int, Gate] | None, number: int) -> None:
     if hold is not None and hold[0] == number:
         await hold[1].passage()
+
+
+async def _pause(behaviour: SlowFirstByte) -> None:
+    await asyncio.sleep(behaviour.seconds)
+    if behaviour.gate is not None:
+        await behaviour.gate.passage()

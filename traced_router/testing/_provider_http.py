@@ -155,7 +155,7 @@ class _Connection(asyncio.StreamReaderProtocol):
 class HttpServer:
     """The thread, its loop and the listening socket. It can be started again when it was stopped."""
 
-    def __init__(self, handler: Handler, *, port: int = 0, idle: float = 30.0) -> None:
+    def __init__(self, handler: Handler, *, port: int, idle: float) -> None:
         self._handler = handler
         self._wanted_port = port
         self._idle = idle
