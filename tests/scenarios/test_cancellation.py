@@ -18,6 +18,10 @@ async def cancelled(task):
         await task
 
 
+# The core of 1.109 wants its loop when it is closed, and raises RuntimeError when that has gone.
+ABANDONED = "error" if hasattr(litellm.Router, "_core_class") else "abandoned"
+
+
 def request(*children, **attributes):
     return span(
         "router.chat gpt-4o",
@@ -124,23 +128,33 @@ async def test_an_embedding(provider, router, recorder):
     assert tree.children[1].attributes["traced_router.error.category"] == "cancelled"
 
 
-def test_a_task_that_is_pending_when_its_loop_closes(provider, router, recorder, caplog):
-    gate = provider.gate()
-    provider.script("dep-a", [Answer(hold_before=gate)])
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # 1.109's own, see below
+def test_a_task_that_is_pending_when_its_loop_closes(provider, router, recorder, caplog, monkeypatch):
+    """Whoever collects it closes its coroutines, in another context than theirs."""
+    waiting = asyncio.Event()
+
+    async def never(**_kwargs):
+        waiting.set()
+        await asyncio.get_running_loop().create_future()
+
+    monkeypatch.setattr(litellm, "acompletion", never)
     made = router(provider.deployment("dep-a"))
     loop = asyncio.new_event_loop()
     task = loop.create_task(made.acompletion("gpt-4o", MESSAGES))
-    loop.run_until_complete(gate.reached())
+    loop.run_until_complete(waiting.wait())
     loop.close()
     del task
     gc.collect()
-    gate.open()
 
     assert "Failed to detach context" not in caplog.text
-    tree = recorder.tree()
-    assert tree.end_ns is not None
-    assert tree.status == "UNSET"
-    assert tree.attributes["traced_router.outcome"] in ("abandoned", "cancelled")
+    assert_tree(
+        recorder,
+        span(
+            "router.chat gpt-4o",
+            attributes={"traced_router.outcome": ABANDONED},
+            children=[span("router.select gpt-4o"), span("chat gpt-4o-2024-08-06", status="UNSET")],
+        ),
+    )
 
 
 async def test_calls_beside_a_cancelled_one_go_on(provider, router, recorder):

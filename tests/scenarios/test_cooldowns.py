@@ -1,0 +1,158 @@
+"""Cooldowns: an event on the attempt that caused one, and what selections see of them afterwards."""
+
+import asyncio
+
+import pytest
+
+from traced_router.testing import absent, assert_tree, event, span
+from traced_router.testing._provider_behaviours import RateLimited, ServerError, Unauthorized
+
+MESSAGES = [{"role": "user", "content": "hi"}]
+
+
+def chat(router):
+    return router.acompletion("gpt-4o", MESSAGES)
+
+
+def pair(provider, **params):
+    """Two deployments, of which the first is always picked while it is there."""
+    return [provider.deployment("dep-a", weight=1, **params), provider.deployment("dep-b", weight=0, **params)]
+
+
+def cooled(seconds=60.0, reason="rate_limit"):
+    return event(
+        "traced_router.cooldown",
+        {"litellm.deployment.id": "dep-a", "seconds": seconds, "reason": reason},
+        exact_attributes=True,
+    )
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "reason"),
+    [(RateLimited(), "rate_limit"), (Unauthorized(), "auth")],
+    ids=["rate limit", "auth"],
+)
+async def test_the_event_is_on_the_attempt_that_caused_it(same, provider, recorder, behaviour, reason):
+    await same(pair(provider), {"dep-a": [behaviour]}, chat, num_retries=1, cooldown_time=60)
+
+    assert_tree(
+        recorder,
+        span(
+            "router.chat gpt-4o",
+            attributes={"traced_router.outcome": "ok_after_retry"},
+            children=[
+                span("router.select gpt-4o"),
+                span("chat gpt-4o-2024-08-06", status="ERROR", events=[cooled(60.0, reason)]),
+                span(
+                    "router.select gpt-4o",
+                    attributes={
+                        "litellm.deployment.id": "dep-b",
+                        "traced_router.candidates.total": 2,
+                        "traced_router.candidates.eligible": 1,
+                        "traced_router.candidates.excluded.cooldown": 1,
+                        "traced_router.decision.reason": "only_candidate",
+                    },
+                ),
+                span("chat gpt-4o-2024-08-06", status="UNSET", events=()),
+            ],
+        ),
+    )
+
+
+async def test_the_provider_s_own_wait_is_the_cooldown_s_length(provider, router, recorder, waits):
+    provider.script("dep-a", [RateLimited(retry_after=7)])
+    await chat(router(*pair(provider), num_retries=1, cooldown_time=60))
+
+    (happened,) = recorder.tree().children[1].events
+    assert happened.attributes["seconds"] == 7.0
+
+
+async def test_only_the_fresh_transition_is_said(provider, router, recorder):
+    """Two calls fail on one deployment at once: it is cooled down once, and litellm says so twice."""
+    gate = provider.gate()
+    provider.script("dep-a", [RateLimited(hold_before=gate), RateLimited(hold_before=gate)])
+    made = router(*pair(provider), cooldown_time=60)
+    running = [asyncio.ensure_future(chat(made)) for _ in range(2)]
+    await gate.reached(count=2)
+    gate.open()
+    await asyncio.gather(*running, return_exceptions=True)
+
+    events = [e.name for tree in recorder.trees() for node in tree.walk() for e in node.events]
+    assert events.count("traced_router.cooldown") == 1
+
+
+def test_a_synchronous_call_says_it_alike(provider, router, recorder, waits):
+    provider.script("dep-a", [RateLimited()])
+    router(*pair(provider), num_retries=1, cooldown_time=60).completion("gpt-4o", MESSAGES)
+
+    assert_tree(
+        recorder,
+        span(
+            "router.chat gpt-4o",
+            children=[
+                span("router.select gpt-4o"),
+                span("chat gpt-4o-2024-08-06", status="ERROR", events=[cooled()]),
+                span("router.select gpt-4o", attributes={"traced_router.candidates.excluded.cooldown": 1}),
+                span("chat gpt-4o-2024-08-06", status="UNSET", events=()),
+            ],
+        ),
+    )
+
+
+async def test_with_every_deployment_in_cooldown_nothing_is_called(provider, router, recorder):
+    provider.script("dep-a", [RateLimited()])
+    provider.script("dep-b", [RateLimited()])
+    made = router(*pair(provider), cooldown_time=60)
+    for _ in range(2):
+        with pytest.raises(Exception, match="Rate limit"):
+            await chat(made)
+    recorder.clear()
+    provider.clear()
+    with pytest.raises(Exception) as caught:
+        await chat(made)
+
+    assert provider.hits() == 0
+    assert_tree(
+        recorder,
+        span(
+            "router.chat gpt-4o",
+            status="ERROR",
+            attributes={"error.type": type(caught.value).__name__, "traced_router.attempts": 0},
+            children=[
+                span(
+                    "router.select gpt-4o",
+                    status="ERROR",
+                    attributes={
+                        "error.type": type(caught.value).__name__,
+                        "litellm.deployment.id": absent,
+                        "traced_router.candidates.total": 2,
+                        "traced_router.candidates.eligible": 0,
+                        "traced_router.candidates.excluded.cooldown": 2,
+                    },
+                    events=[
+                        event(
+                            "traced_router.candidates",
+                            {"ids": ("dep-a", "dep-b"), "excluded": ("cooldown", "cooldown")},
+                        )
+                    ],
+                )
+            ],
+        ),
+    )
+
+
+async def test_a_group_without_cooldowns_says_none(provider, router, recorder, waits):
+    provider.script("dep-a", [RateLimited()])
+    await chat(router(*pair(provider), num_retries=1, disable_cooldowns=True))
+
+    assert [e.name for node in recorder.tree().walk() for e in node.events] == ["traced_router.candidates"]
+
+
+async def test_failures_below_the_limit_cool_nothing_down(provider, router, recorder, waits):
+    provider.script("dep-a", [ServerError(), ServerError()])
+    made = router(*pair(provider), num_retries=1, allowed_fails=5)
+    with pytest.raises(Exception, match="error"):
+        await chat(made)
+
+    events = [e.name for node in recorder.tree().walk() for e in node.events]
+    assert "traced_router.cooldown" not in events
