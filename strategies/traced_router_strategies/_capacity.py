@@ -12,24 +12,23 @@ Nobody has to configure a batch size, a neighbour who fills half of a server hal
 and one of eight routers in front of it finds an eighth.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import exp, inf, log
 from typing import Final
 
 CAPACITIES: Final[tuple[float, ...]] = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, inf)
 """Capacities that are considered, calls."""
 
-_SIZE: Final = len(CAPACITIES)
-_KEEP: Final = 1.0 - 1.0 / 150.0
-"""Forgetting per observation: about the last 150 count."""
+ALL: Final = tuple(range(len(CAPACITIES)))
+"""Their indices."""
 
-_TEMPER: Final = 0.25
-"""Share of an observation that is news: neighbouring calls saw the same load."""
+_KEEP: Final = 1.0 - 1.0 / 40.0
+"""Forgetting per observation: about the last 40 count."""
 
 _THRIFT: Final = 0.5
 """Log-odds against each doubling: where evidence is weak, a small capacity errs on the safe side (it spreads)."""
 
-_GROUP_SAMPLES: Final = 10.0
+_GROUP_SAMPLES: Final = 3.0
 """Weight of what the group knows in the belief about one of its deployments, observations."""
 
 _MAX_SQUARE: Final = 2.0
@@ -38,69 +37,95 @@ _MAX_SQUARE: Final = 2.0
 _FLOOR: Final = 1e-4
 """Keeps the logarithm of a variance finite."""
 
+_UNLIKELY: Final = 0.02
+"""Capacities less probable than this are not believed at all."""
+
 
 class Clocks:
-    """One deployment's virtual clocks, one per capacity, in seconds of service.
+    """One deployment's virtual clocks, one per capacity, kept as what each has lost against real time.
 
     Attributes:
-        readings: of now, in the order of :data:`CAPACITIES`.
-        at: when they were last advanced.
+        lost: seconds that the clocks of the finite capacities have stood still, in the order of :data:`CAPACITIES`.
     """
 
-    __slots__ = ("at", "readings")
+    __slots__ = ("_at", "lost")
 
     def __init__(self, now: float) -> None:
-        self.at = now
-        self.readings = [0.0] * _SIZE
+        self._at = now
+        self.lost = [0.0] * len(CAPACITIES)
 
-    def advance(self, now: float, inflight: int) -> float:
-        """Bring the clocks to ``now`` through a time in which ``inflight`` calls were served; the seconds passed."""
-        passed = now - self.at
-        self.at = now
-        if inflight <= 0 or passed <= 0.0:
-            return 0.0
-        share = passed / inflight
-        self.readings = [
-            reading + (passed if inflight <= capacity else share * capacity)
-            for reading, capacity in zip(self.readings, CAPACITIES, strict=True)
-        ]
+    def advance(self, now: float, crowd: float) -> float:
+        """Bring the clocks to ``now`` through a time in which ``crowd`` calls were served; the seconds passed."""
+        passed = now - self._at
+        self._at = now
+        if crowd > 1.0:
+            lost = self.lost
+            for j, capacity in enumerate(CAPACITIES):
+                if capacity >= crowd:
+                    break
+                lost[j] += passed * (1.0 - capacity / crowd)
         return passed
+
+    def service(self, elapsed: float, lost_before: Sequence[float], index: int) -> float:
+        """Seconds of service that a call got in ``elapsed`` seconds under one capacity; positive."""
+        return max(1e-9, elapsed - self.lost[index] + lost_before[index])
 
 
 class Evidence:
     """Scatter of the log pace under each capacity: decayed sums of squares."""
 
-    __slots__ = ("squares", "weight")
+    __slots__ = ("_squares", "_weight")
 
     def __init__(self) -> None:
-        self.squares = [0.0] * _SIZE
-        self.weight = 0.0
+        self._squares = [0.0] * len(CAPACITIES)
+        self._weight = 0.0
 
-    def add(self, squares: Sequence[float]) -> None:
-        """One observation: the squared log residual under each capacity."""
-        self.squares = [
-            _KEEP * old + (new if new < _MAX_SQUARE else _MAX_SQUARE)
-            for old, new in zip(self.squares, squares, strict=True)
+    def add(self, residuals: Iterable[float]) -> None:
+        """One observation: the log residual under each capacity."""
+        self._squares = [
+            _KEEP * old + min(_MAX_SQUARE, new * new) for old, new in zip(self._squares, residuals, strict=True)
         ]
-        self.weight = _KEEP * self.weight + 1.0
+        self._weight = _KEEP * self._weight + 1.0
 
     def log_likelihood(self, at_most: float = inf) -> list[float]:
         """Of each capacity, counting at most so many observations; zeros without any."""
-        if self.weight <= 0.0:
-            return [0.0] * _SIZE
-        factor = -0.5 * _TEMPER * min(self.weight, at_most)
-        return [factor * log(square / self.weight + _FLOOR) for square in self.squares]
+        weight = self._weight
+        if weight <= 0.0:
+            return [0.0] * len(CAPACITIES)
+        factor = -0.5 * min(weight, at_most)
+        return [factor * log(square / weight + _FLOOR) for square in self._squares]
 
 
-def believe(own: Evidence, group: Evidence) -> list[float]:
-    """Probability of each capacity of one deployment, given its own evidence and its group's."""
-    logs = [
-        mine + shared - _THRIFT * index
-        for index, (mine, shared) in enumerate(
-            zip(own.log_likelihood(), group.log_likelihood(_GROUP_SAMPLES), strict=True)
-        )
-    ]
-    best = max(logs)
-    odds = [exp(value - best) for value in logs]
-    total = sum(odds)
-    return [odd / total for odd in odds]
+class Belief:
+    """Which capacities one deployment may have.
+
+    Attributes:
+        odds: probability of each of :data:`CAPACITIES`; they add up to 1.
+        alive: indices of those that are believed at all.
+        main: index of the most probable one.
+    """
+
+    __slots__ = ("_own", "alive", "main", "odds")
+
+    def __init__(self, group: Evidence) -> None:
+        self._own = Evidence()
+        self.odds: Sequence[float] = ()
+        self.alive: Sequence[int] = ()
+        self.main = 0
+        self._weigh(group)
+
+    def add(self, residuals: Sequence[float], group: Evidence) -> None:
+        """One observation, which is the group's as well."""
+        self._own.add(residuals)
+        group.add(residuals)
+        self._weigh(group)
+
+    def _weigh(self, group: Evidence) -> None:
+        pairs = zip(self._own.log_likelihood(), group.log_likelihood(_GROUP_SAMPLES), strict=True)
+        logs = [own + shared - _THRIFT * j for j, (own, shared) in enumerate(pairs)]
+        best = max(logs)
+        odds = [exp(value - best) for value in logs]
+        total = sum(odds)
+        self.odds = [odd / total for odd in odds]
+        self.alive = [j for j, odd in enumerate(self.odds) if odd > _UNLIKELY]
+        self.main = logs.index(best)

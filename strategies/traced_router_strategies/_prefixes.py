@@ -7,7 +7,8 @@ Mattson 1970), and what share of the prompt was still cached at that distance is
 providers' counts of cached tokens say.
 """
 
-from typing import Final
+from collections.abc import Callable
+from typing import Final, TypeVar
 
 from traced_router_strategies._table import Table
 
@@ -21,37 +22,52 @@ _BUCKETS: Final = 16
 _KEEP: Final = 0.98
 """Forgetting of a bucket's share, per observation."""
 
+_LEAST_LEFT: Final = 0.02
+"""Share of the work that is left, at the least, where everything is cached."""
+
+T = TypeVar("T")
+
 
 class Prefixes:
     """The prefixes of one group. Not locked: its owner is."""
 
-    __slots__ = ("_cached", "_entered", "_holders", "_weights")
+    __slots__ = ("_cached", "_entered", "_holders", "_shares", "_weights")
 
     def __init__(self) -> None:
-        self._holders: Table[dict[str, int]] = Table(dict[str, int], limit=_MAX_PREFIXES)
-        self._entered: Table[list[int]] = Table(lambda: [0])
+        self._holders: Table[dict[str, int]] = Table(_MAX_PREFIXES)
+        self._entered: Table[list[int]] = Table()
         # One observation of a full hit to begin with: the first holder is worth a try.
         self._cached = [1.0] * _BUCKETS
         self._weights = [1.0] * _BUCKETS
+        self._shares = [1.0] * _BUCKETS
 
-    def holders(self, key: str) -> dict[str, float] | None:
-        """The share of the prompt that is probably cached, by id of those that may have it."""
-        holders = self._holders.peek(key)
+    def work_left(self, key: str, prefill: float) -> dict[str, float]:
+        """Share of a call's work that is left, by id of the deployments that may hold its prefix.
+
+        Args:
+            key: of the prefix.
+            prefill: share of the work that a cached prompt saves, 0..1.
+        """
+        holders = self._holders.states.get(key)
         if not holders:
-            return None
-        return {id_: self.share(self._distance(id_, stamp)) for id_, stamp in holders.items()}
+            return {}
+        entered, shares = self._entered.states, self._shares
+        left: dict[str, float] = {}
+        for id_, stamp in holders.items():
+            distance = entered[id_][0] - stamp if id_ in entered else 1 << _BUCKETS
+            left[id_] = max(_LEAST_LEFT, 1.0 - prefill * shares[min(distance.bit_length(), _BUCKETS - 1)])
+        return left
 
     def share(self, distance: int) -> float:
-        """Of a prompt that is cached at that distance, 0..1."""
-        bucket = min(distance.bit_length(), _BUCKETS - 1)
-        return self._cached[bucket] / self._weights[bucket]
+        """Of a prompt that is probably cached at that distance, 0..1."""
+        return self._shares[min(distance.bit_length(), _BUCKETS - 1)]
 
     def sent(self, key: str, id_: str) -> int | None:
         """A call with that prefix goes there; at what distance it finds the prefix, ``None`` if it is new there."""
-        holders = self._holders.use(key)
-        entered = self._entered.use(id_)
+        holders = _use(self._holders, key, dict[str, int])
+        entered = _use(self._entered, id_, lambda: [0])
         stamp = holders.pop(id_, None)
-        distance = None if stamp is None else entered[0] - stamp
+        distance = None if stamp is None else max(0, entered[0] - stamp)
         if distance is None:
             entered[0] += 1
         holders[id_] = entered[0]
@@ -60,11 +76,17 @@ class Prefixes:
         return distance
 
     def learn(self, distance: int, share: float) -> None:
-        """The provider said how much of the prompt was cached."""
+        """The provider said how much of the prompt was cached, 0..1."""
         bucket = min(distance.bit_length(), _BUCKETS - 1)
         self._cached[bucket] = _KEEP * self._cached[bucket] + share
         self._weights[bucket] = _KEEP * self._weights[bucket] + 1.0
+        self._shares[bucket] = self._cached[bucket] / self._weights[bucket]
 
-    def _distance(self, id_: str, stamp: int) -> int:
-        entered = self._entered.peek(id_)
-        return max(0, entered[0] - stamp) if entered is not None else 0
+
+def _use(table: Table[T], key: str, make: Callable[[], T]) -> T:
+    """The state of a key, made when there is none, and used."""
+    state = table.states.get(key)
+    if state is None:
+        return table.add(key, make())
+    table.touch(key)
+    return state

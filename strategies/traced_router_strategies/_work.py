@@ -37,6 +37,9 @@ _CLIP: Final = 3.0
 _MEAN_KEEP: Final = 0.99
 """Forgetting of the means, per call."""
 
+_PREFILL_MATTERS: Final = 0.05
+"""Share of the work."""
+
 Features = tuple[float, float, float, float]
 """(1, fresh, cached, output), tokens."""
 
@@ -46,16 +49,27 @@ class WorkModel:
 
     Attributes:
         coefficients: a, b, c, d above: seconds, then seconds per token.
+        mean_work: of the calls that ended lately; 1 before any did.
+        mean_prompt: likewise, tokens.
+        mean_output: likewise, tokens.
+        prefill_matters: whether prefill is so much of the work that it is worth knowing where prompts are cached.
     """
 
-    __slots__ = ("_cross", "_moments", "_prompt", "_seen", "_weight", "_work", "_written", "coefficients")
+    __slots__ = (
+        "_cross", "_moments", "_seen", "_weight", "coefficients",
+        "mean_output", "mean_prompt", "mean_work", "prefill_matters",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.coefficients = _PRIOR
         self._moments = [[0.0] * 4 for _ in range(4)]
         self._cross = [0.0] * 4
         self._seen = 0
-        self._work = self._prompt = self._written = self._weight = 0.0
+        self._weight = 0.0
+        self.mean_work = 1.0
+        self.mean_prompt = 500.0
+        self.mean_output = 150.0
+        self.prefill_matters = True
 
     def work(self, fresh: float, cached: float, output: float) -> float:
         """Of a call of that many tokens."""
@@ -66,21 +80,6 @@ class WorkModel:
         """The part of the work that comes before the first output token."""
         a, b, c, _ = self.coefficients
         return a + b * fresh + c * cached
-
-    @property
-    def mean_work(self) -> float:
-        """Of the calls that ended lately; that of a typical call before any did."""
-        return self._work / self._weight if self._weight > 0.0 else 1.0
-
-    @property
-    def mean_prompt(self) -> float:
-        """Tokens."""
-        return self._prompt / self._weight if self._weight > 0.0 else 500.0
-
-    @property
-    def mean_output(self) -> float:
-        """Tokens."""
-        return self._written / self._weight if self._weight > 0.0 else 150.0
 
     def observe(self, features: Features, service: float) -> None:
         """A call took ``service`` seconds, at pace 1, for the tokens that the provider counted."""
@@ -100,9 +99,10 @@ class WorkModel:
     def count(self, work: float, prompt: float, output: float) -> None:
         """A call of that size ended: for the means."""
         self._weight = _MEAN_KEEP * self._weight + 1.0
-        self._work = _MEAN_KEEP * self._work + work
-        self._prompt = _MEAN_KEEP * self._prompt + prompt
-        self._written = _MEAN_KEEP * self._written + output
+        gain = 1.0 / self._weight
+        self.mean_work += gain * (work - self.mean_work)
+        self.mean_prompt += gain * (prompt - self.mean_prompt)
+        self.mean_output += gain * (output - self.mean_output)
 
     def _fit(self) -> None:
         """Non-negative ridge regression towards the prior, by coordinate descent."""
@@ -116,3 +116,6 @@ class WorkModel:
         a, b, c, d = fitted
         if a + b + d > 0.0:
             self.coefficients = (a, b, c, d)
+            self.prefill_matters = b * self.mean_prompt > _PREFILL_MATTERS * self.work(
+                self.mean_prompt, 0.0, self.mean_output
+            )
