@@ -4,6 +4,8 @@ import sys
 from importlib.metadata import version as installed
 from pathlib import Path
 
+from sphinx.application import Sphinx
+
 sys.path.insert(0, str(Path(__file__).parent / "_extensions"))
 
 project = "traced-router"
@@ -35,3 +37,14 @@ nitpick_ignore_regex = [
     (r"py:.*", r"(abc|asyncio|collections|contextvars|datetime|math|pathlib|random|threading|types|typing)\..*"),
     (r"py:class", r"AnyValue"),  # an alias inside opentelemetry, which its annotations name without the module
 ]
+
+
+def setup(app: Sphinx) -> None:
+    """Tell Sphinx of what is below."""
+    app.connect("autodoc-process-signature", readable_signature)
+
+
+def readable_signature(*event: object) -> tuple[object, object]:
+    """Show a dataclass's default factory as ``...``: Sphinx cannot parse a signature with ``<factory>`` in it."""
+    signature, returns = event[-2:]
+    return signature.replace("<factory>", "...") if isinstance(signature, str) else signature, returns
