@@ -24,12 +24,14 @@ class Setting:
         rng: its own random source.
         servers: the truth; only the oracle looks.
         store: what the routers of a fleet share, when they share.
+        faithful: litellm's own cache, slow as it is, because cost is measured.
     """
 
     clock: Callable[[], float]
     rng: Random
     servers: dict[str, Server]
     store: dict[str, Any]
+    faithful: bool = False
 
 
 Scope = Callable[[Callable[[], float], Random], AbstractContextManager[None]]
@@ -49,6 +51,7 @@ class Contender:
         configured: whether candidates carry the operator's weights and limits.
         scope: patches litellm for the length of a run.
         first_chunk_only: makes sense only where callers wait for the first chunk.
+        cls: the strategy's class, for a real router.
     """
 
     name: str
@@ -59,6 +62,7 @@ class Contender:
     configured: bool = False
     scope: Scope | None = None
     first_chunk_only: bool = False
+    cls: Callable[..., RoutingStrategy] | None = None
 
 
 def _simple(kind: Callable[[Random], RoutingStrategy]) -> Callable[[Setting], RoutingStrategy]:
@@ -102,7 +106,12 @@ def litellm_builtins() -> Sequence[Contender]:
         return Contender(f"litellm {name}", make, kind="litellm", configured=configured, scope=scope)
 
     def cached(kind: Callable[..., RoutingStrategy], *args: float) -> Callable[[Setting], RoutingStrategy]:
-        return lambda setting: kind(setting.store.setdefault("cache", handlers.QuietCache()), *args)
+        def make(setting: Setting) -> RoutingStrategy:
+            if "cache" not in setting.store:
+                setting.store["cache"] = handlers.DualCache() if setting.faithful else handlers.QuietCache()
+            return kind(setting.store["cache"], *args)
+
+        return make
 
     return (
         builtin("simple-shuffle", lambda _: handlers.SimpleShuffle()),
@@ -153,6 +162,7 @@ def _ours(name: str, made: Callable[..., RoutingStrategy]) -> Contender:
         kind="ours",
         resilience=_resilience_layer,
         configured=name in CONFIGURED,
+        cls=made,
     )
 
 

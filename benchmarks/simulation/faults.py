@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from benchmarks.simulation.loop import EventLoop
+from benchmarks.simulation.loop import Scheduler
 from benchmarks.simulation.servers import Server
 
 
@@ -12,7 +12,7 @@ class Site(Protocol):
     """What a fault can touch."""
 
     @property
-    def loop(self) -> EventLoop:
+    def loop(self) -> Scheduler:
         """The clock."""
         ...
 

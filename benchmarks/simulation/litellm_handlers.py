@@ -20,9 +20,9 @@ from unittest.mock import patch
 
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # an import without the network
 
-import litellm
 from litellm.caching import in_memory_cache
-from litellm.caching.caching import DualCache
+from litellm.caching.dual_cache import DualCache
+from litellm.exceptions import RateLimitError, Timeout
 from litellm.router_strategy import least_busy, lowest_latency, lowest_tpm_rpm_v2, simple_shuffle
 from litellm.types.utils import ModelResponse, Usage
 
@@ -96,11 +96,11 @@ class QuietCache(DualCache):
         """From memory."""
         kwargs.pop("parent_otel_span", None)
         kwargs.pop("local_only", None)
-        return await self.in_memory_cache.async_get_cache(key, **kwargs)
+        return await self.in_memory_cache.async_get_cache(key, **kwargs)  # type: ignore[no-untyped-call]
 
     async def async_set_cache(self, key: str, value: object, local_only: bool = False, **kwargs: Any) -> None:  # noqa: ARG002, FBT001, FBT002 - litellm's signature
         """To memory."""
-        await self.in_memory_cache.async_set_cache(key, value, **kwargs)
+        await self.in_memory_cache.async_set_cache(key, value, **kwargs)  # type: ignore[no-untyped-call]
 
 
 class LitellmStrategy:
@@ -115,7 +115,7 @@ class LitellmStrategy:
         """Ask litellm."""
         try:
             chosen = self._select(request, [self._deployment(candidate) for candidate in candidates])
-        except litellm.RateLimitError as error:
+        except RateLimitError as error:
             raise NoDeploymentError(str(error)) from error
         if chosen is None:
             raise NoDeploymentError("litellm's strategy returned no deployment")
@@ -223,7 +223,7 @@ class LowestLatency(LitellmStrategy):
                 kwargs["completion_start_time"] = start + outcome.time_to_first_chunk
             run_now(self._handler.async_log_success_event(kwargs, self._answer(outcome), start, end))
         elif outcome.status == "timeout":
-            kwargs["exception"] = litellm.Timeout("simulated", MODEL, "openai")
+            kwargs["exception"] = Timeout("simulated", MODEL, "openai")
             run_now(self._handler.async_log_failure_event(kwargs, None, start, end))
 
     def _answer(self, outcome: Outcome) -> ModelResponse:

@@ -7,9 +7,22 @@ scheduled, so a run is a function of its seed.
 from collections.abc import Callable
 from heapq import heappop, heappush
 from itertools import count
-from typing import Any
+from typing import Any, Protocol
 
 _Event = tuple[float, int, Callable[[Any], None], Any]
+
+
+class Scheduler(Protocol):
+    """What a server needs of a clock: virtual here, an asyncio loop's in ``end_to_end``."""
+
+    @property
+    def now(self) -> float:
+        """Seconds."""
+        ...
+
+    def at(self, when: float, action: Callable[[Any], None], argument: Any = None) -> None:
+        """Call ``action(argument)`` at ``when``."""
+        ...
 
 
 class EventLoop:

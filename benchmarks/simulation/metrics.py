@@ -3,6 +3,7 @@
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import ceil
 
 from benchmarks.simulation.workload import Call
 from traced_router.strategy import Status
@@ -81,7 +82,7 @@ def percentile(ordered: Sequence[float], share: float) -> float:
     """The nearest-rank percentile of sorted values; 0 of none."""
     if not ordered:
         return 0.0
-    return ordered[min(len(ordered) - 1, max(0, round(share * len(ordered) + 0.5) - 1))]
+    return ordered[max(0, ceil(share * len(ordered) - 1e-9) - 1)]
 
 
 def figures(recorder: Recorder, calls: int, left: int | None, target: str) -> Figures:

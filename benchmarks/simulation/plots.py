@@ -29,7 +29,7 @@ def _draw_world(world: World, summaries: Mapping[str, Summary], out: Path, note:
     figure, axes = plt.subplots(1, panels, figsize=(7.0 * panels, 4.8), squeeze=False)
     shown = _shown(summaries)
     _tails(axes[0][0], world, shown)
-    if panels == 2:  # noqa: PLR2004 - the second one is there
+    if panels == 2:
         _shares(axes[0][1], world, shown)
     figure.suptitle(f"{world.id}  {world.title}", fontsize=10)
     figure.text(0.01, 0.01, note, fontsize=6, color="0.4")

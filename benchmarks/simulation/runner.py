@@ -58,7 +58,7 @@ def run(world: World, contender: Contender, seed: int, calls: Sequence[Call] | N
     recorder = Recorder(world.watch.server if world.watch is not None else None)
     scope = contender.scope(loop.time, Random(f"litellm:{seed}")) if contender.scope is not None else nullcontext()
     with scope, _collector_off():
-        routers = _routers(world, contender, seed, site, recorder)
+        routers = _routers(world, contender, seed, loop, site, recorder)
         for fault in world.faults:
             fault.install(site)
         if world.exchange is not None:
@@ -97,22 +97,24 @@ def _feed(loop: EventLoop, routers: Sequence[SimulatedRouter], calls: Sequence[C
 
 
 def _routers(
-    world: World, contender: Contender, seed: int, site: Site, recorder: Recorder
+    world: World, contender: Contender, seed: int, loop: EventLoop, site: Site, recorder: Recorder
 ) -> Sequence[SimulatedRouter]:
     """As many as the world has; their store is one while they share, and one each when they do not."""
     store: dict[str, Any] = {}
     shared = world.exchange is not None and world.exchange.dead_from is None
     return [
-        _router(contender, f"{contender.name}:{seed}:{lane}", store if shared else {}, site, recorder)
+        _router(contender, f"{contender.name}:{seed}:{lane}", store if shared else {}, loop, site, recorder)
         for lane in range(world.routers)
     ]
 
 
-def _router(contender: Contender, seed: str, store: dict[str, Any], site: Site, recorder: Recorder) -> SimulatedRouter:
-    setting = Setting(site.loop.time, Random(seed), site.servers, store)
+def _router(
+    contender: Contender, seed: str, store: dict[str, Any], loop: EventLoop, site: Site, recorder: Recorder
+) -> SimulatedRouter:
+    setting = Setting(loop.time, Random(seed), site.servers, store)
     strategy = contender.make(setting)
     router = SimulatedRouter(
-        site.loop,
+        loop,
         site.servers,
         site.candidates,
         strategy,

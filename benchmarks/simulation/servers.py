@@ -15,7 +15,7 @@ from math import inf
 from typing import Protocol
 
 from benchmarks.simulation.gates import Gate, Limits, Refusal
-from benchmarks.simulation.loop import EventLoop
+from benchmarks.simulation.loop import Scheduler
 from benchmarks.simulation.workload import Call
 from traced_router.strategy import Status
 
@@ -113,7 +113,7 @@ class Server:
 
     def __init__(
         self,
-        loop: EventLoop,
+        loop: Scheduler,
         server_id: str,
         *,
         speed: float = 1.0,

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from random import Random
 
-from benchmarks.simulation.loop import EventLoop
+from benchmarks.simulation.loop import Scheduler
 from benchmarks.simulation.router import GROUP
 from benchmarks.simulation.servers import PrefixCache, Server
 from benchmarks.simulation.worlds import ServerSpec, World
@@ -19,7 +19,7 @@ class Site:
         servers: by id.
     """
 
-    def __init__(self, loop: EventLoop, world: World, seed: int, *, configured: bool) -> None:
+    def __init__(self, loop: Scheduler, world: World, seed: int, *, configured: bool) -> None:
         self.loop = loop
         self.servers = {spec.id: _build(loop, spec, seed) for spec in world.servers}
         self._known = {spec.id: _candidate(spec, configured=configured) for spec in world.servers}
@@ -47,7 +47,7 @@ def _candidate(spec: ServerSpec, *, configured: bool) -> Candidate:
     return replace(candidate, weight=spec.weight, rpm=spec.rpm) if configured else candidate
 
 
-def _build(loop: EventLoop, spec: ServerSpec, seed: int) -> Server:
+def _build(loop: Scheduler, spec: ServerSpec, seed: int) -> Server:
     rng = Random(f"{seed}:{spec.id}")
     cache = PrefixCache(spec.cache) if spec.cache else None
     gates = [make(rng) for make in spec.gates]

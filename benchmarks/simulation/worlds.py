@@ -90,6 +90,8 @@ QUOTAS = (6.5, 4.0, 6.5, 3.0, 3.0, 5.0, 5.0, 5.0)
 """Calls per second of the hosted ones: the fast have no more than the slow."""
 FAST = "d4"
 BURST = 2.2
+LONG = 1000.0
+"""Seconds of the worlds that count rare things: over 100,000 calls in five seeds."""
 
 
 def self_hosted(speeds: Sequence[float] = SPEEDS) -> list[ServerSpec]:
@@ -153,7 +155,7 @@ def w3(scale: float = 1.0) -> World:
     gates: dict[str, Sequence[MakeGate]] = {"d6": [black_hole], "d7": [flaky(0.3)]}
     servers = [replace(spec, gates=gates.get(spec.id, ())) for spec in self_hosted()]
     title = "black hole: as W1, one answers 500 in 30 ms, one fails 30 %"
-    return World("W3", title, 300.0 * scale, servers, bursty(18.0))
+    return World("W3", title, LONG * scale, servers, bursty(18.0))
 
 
 def w4(scale: float = 1.0) -> World:
@@ -173,10 +175,13 @@ def w5(how: str, scale: float = 1.0) -> World:
 
 
 def w8(scale: float = 1.0) -> World:
-    """As W1, all streams; a tenth of the callers lose patience, a tenth break off."""
-    title = "streams: as W1, 10 % of the callers cancel, 10 % break off; figures to the first chunk"
+    """As W1, all streams, its fault three times; a tenth of the callers lose patience, a tenth break off."""
+    faults = [Slow(FAST, 6.0, at * scale, (at + 60.0) * scale) for at in (100.0, 400.0, 700.0)]
+    title = "streams: as W1, 10 % of the callers cancel, 10 % break off"
     callers = Callers(stream=1.0, cancel=0.1, break_early=0.1)
-    return replace(w1(scale), id="W8", title=title, callers=callers, target="first_chunk")
+    return replace(
+        w1(scale), id="W8", title=title, duration=LONG * scale, faults=faults, callers=callers, target="first_chunk"
+    )
 
 
 WORLDS: dict[str, Callable[[float], World]] = {

@@ -1,0 +1,86 @@
+"""The sections that need real routers: end to end in virtual time, and pick costs through the whole router."""
+
+from collections.abc import Callable, Mapping, Sequence
+from random import Random
+from typing import Any
+
+from benchmarks.simulation import end_to_end, router_picks
+from benchmarks.simulation.contenders import Contender
+from benchmarks.simulation.metrics import figures
+from benchmarks.simulation.runner import run
+from benchmarks.simulation.tables import Checked
+from benchmarks.simulation.worlds import World, w1, w3
+
+SCALES: Mapping[str, tuple[Callable[[float], World], float]] = {"W1": (w1, 0.25), "W3": (w3, 0.075)}
+"""Shorter than the simulation: a call through litellm costs milliseconds."""
+PLAIN = {
+    "simple-shuffle": "litellm simple-shuffle",
+    "least-busy": "litellm least-busy",
+    "latency-based-routing": "litellm latency",
+}
+"""litellm's name of a strategy, and its contender's."""
+
+
+def traced_router(made: Callable[..., Any]) -> end_to_end.MakeRouter:
+    """``TracedRouter`` with a strategy object on the loop's clock."""
+    from traced_router import TracedRouter  # noqa: PLC0415 - the simulation does without
+
+    def make(models: list[dict[str, Any]], clock: Callable[[], float], rng: Random) -> Any:
+        return TracedRouter(model_list=models, routing_strategy=made(clock=clock, rng=rng), num_retries=2)
+
+    return make
+
+
+def ours_work(made: Callable[..., Any]) -> bool:
+    """Whether this checkout's ``TracedRouter`` takes a strategy object."""
+    try:
+        traced_router(made)(
+            [{"model_name": "g", "litellm_params": {"model": "openai/x", "api_key": "none"}}], lambda: 0.0, Random(0)
+        ).discard()
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is said, and the section goes on without
+        print(f"TracedRouter does not take a strategy object here, left out: {type(error).__name__}: {error}"[:200])
+        return False
+    return True
+
+
+def end_to_end_rows(
+    contenders: Sequence[Contender], ours: Mapping[str, Callable[..., Any]], seed: int, scale: float
+) -> Sequence[Checked]:
+    """W1 and W3 through litellm's router with litellm's strategies, and through ours with ours."""
+    makers = {f"litellm.Router {name}": (end_to_end.plain_router(name), PLAIN[name]) for name in PLAIN}
+    makers.update({f"TracedRouter {name}": (traced_router(made), name) for name, made in ours.items()})
+    by_name = {contender.name: contender for contender in contenders}
+    rows: list[Checked] = []
+    for world_of, own_scale in SCALES.values():
+        world = world_of(own_scale * scale)
+        for label, (make, name) in makers.items():
+            rows.append(_check(world, label, make, by_name.get(name), seed))
+    return rows
+
+
+def _check(world: World, label: str, make: end_to_end.MakeRouter, contender: Contender | None, seed: int) -> Checked:
+    played = end_to_end.play(world, make, seed)
+    real = figures(played.recorder, played.calls, played.left_in_servers, world.target)
+    simulated = None
+    if contender is not None:
+        result = run(world, contender, seed)
+        same = figures(result.recorder, result.calls, None, world.target)
+        simulated = (same.p50, same.p95, same.p99, same.errors)
+    return Checked(world.id, label, (real.p50, real.p95, real.p99, real.errors), simulated, played.cpu_per_call)
+
+
+_Picks = Mapping[str, Mapping[float, tuple[float, float]]]
+
+
+def router_pick_rows(ours: Mapping[str, Callable[..., Any]]) -> tuple[_Picks, _Picks]:
+    """By number of deployments, and by kilobytes of prompt: CPU and longest stall, microseconds."""
+    makers = router_picks.contenders({f"TracedRouter {name}": _wall_clock(made) for name, made in ours.items()})
+    by_group = {n: {float(k): (p.cpu, p.stall) for k, p in router_picks.by_group(m).items()} for n, m in makers.items()}
+    by_prompt = {n: {k: (p.cpu, p.stall) for k, p in router_picks.by_prompt(m).items()} for n, m in makers.items()}
+    return by_group, by_prompt
+
+
+def _wall_clock(made: Callable[..., Any]) -> router_picks.MakeRouter:
+    from traced_router import TracedRouter  # noqa: PLC0415 - as above
+
+    return lambda models: TracedRouter(model_list=models, routing_strategy=made())
