@@ -17,7 +17,7 @@ import pytest
 from opentelemetry import trace
 from opentelemetry.util._once import Once
 
-from traced_router.testing._provider import FakeProvider
+from traced_router.testing import FakeProvider
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
