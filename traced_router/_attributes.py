@@ -72,18 +72,28 @@ def decision_attributes(decision: DecisionFacts, limit: int) -> dict[str, Value]
     return out
 
 
-def candidates(decision: DecisionFacts) -> dict[str, Value]:
-    """The event's parallel arrays: the chosen first, then the best scores, then the excluded."""
-    scores = decision.scores
+_DRAWN: Final = ("weight", "random")
+
+
+def candidates(decision: DecisionFacts, limit: int) -> dict[str, Value]:
+    """The event's parallel arrays: the chosen first, then the best scores, then the excluded.
+
+    Without any score there is no array of them. A single one that is missing is NaN: OTLP has it,
+    and any number would be taken for a score.
+    """
+    scores, worst = decision.scores, float("inf")
+    sign = -1.0 if decision.rank_by in _DRAWN else 1.0
     order = sorted(
         decision.ids,
-        key=lambda i: (i != decision.chosen_id, i in decision.excluded, scores.get(i, float("inf"))),
+        key=lambda i: (i != decision.chosen_id, i in decision.excluded, sign * scores[i] if i in scores else worst),
     )[: n.MAX_CANDIDATES_LISTED]
-    return {
-        n.CANDIDATES_IDS: order,
-        n.CANDIDATES_SCORES: [float(scores.get(i, float("nan"))) for i in order],
+    out: dict[str, Value] = {
+        n.CANDIDATES_IDS: [text(i, limit) for i in order],
         n.CANDIDATES_EXCLUDED_BY: [decision.excluded.get(i, "") for i in order],
     }
+    if scores:
+        out[n.CANDIDATES_SCORES] = [float(scores.get(i, float("nan"))) for i in order]
+    return out
 
 
 def answer_attributes(out: dict[str, Value], answer: AnswerFacts, limit: int) -> None:

@@ -6,8 +6,9 @@ unknown fact becomes no attribute at all.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +80,16 @@ class AttemptEnd(NamedTuple):
     time_to_first_chunk: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class DecisionFacts:
-    """One pick, explained. Scores rank ascending: the lowest wins.
+_NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
-    ``scores`` and ``excluded`` are keyed by deployment id; a value of ``excluded`` is one of
-    :data:`traced_router._names.EXCLUSIONS`. ``seconds`` is the strategy's own time.
+
+class DecisionFacts(NamedTuple):
+    """One pick, explained. Scores rank ascending: the lowest wins, unless lots were drawn.
+
+    ``rank_by`` says what a score is. With ``weight`` and ``random`` it is the chance to be drawn,
+    0 to 1. ``scores`` and ``excluded`` are keyed by deployment id; a value of ``excluded`` is one
+    of :data:`traced_router._names.EXCLUSIONS`. ``seconds`` is the strategy's own time. ``ids``
+    are the candidates to list, and can be left out where nobody lists them.
     """
 
     strategy: str | None = None
@@ -93,7 +98,7 @@ class DecisionFacts:
     total: int | None = None
     eligible: int | None = None
     considered: int | None = None
-    excluded: Mapping[str, str] = field(default_factory=dict[str, str])
+    excluded: Mapping[str, str] = _NOTHING
     score: float | None = None
     rank_by: str | None = None
     inflight: int | None = None
@@ -102,5 +107,5 @@ class DecisionFacts:
     seconds: float | None = None
     predicted_seconds: float | None = None
     ids: Sequence[str] = ()
-    scores: Mapping[str, float] = field(default_factory=dict[str, float])
-    attributes: Mapping[str, str | int | float | bool] = field(default_factory=dict[str, str | int | float | bool])
+    scores: Mapping[str, float] = _NOTHING
+    attributes: Mapping[str, str | int | float | bool] = _NOTHING

@@ -61,27 +61,6 @@ GET_MODEL_LIST: Final = member("get_model_list")
 PICKS: Final = (SELECT_ASYNC, SELECT_SYNC, SELECT_PASS_THROUGH_ASYNC, SELECT_PASS_THROUGH_SYNC)
 """The router's methods that pick a deployment."""
 
-
-@dataclass(frozen=True, slots=True)
-class Filter:
-    """A step that drops deployments: why, and where its list of them stands among its arguments."""
-
-    name: str
-    reason: str
-    position: int = 0
-
-
-FILTERS: Final = (
-    Filter("_filter_health_check_unhealthy_deployments", "unhealthy"),
-    Filter("_async_filter_health_check_unhealthy_deployments", "unhealthy"),
-    Filter("_filter_cooldown_deployments", "cooldown"),
-    Filter("_filter_blocked_deployments", "blocked"),
-    Filter("async_callback_filter_deployments", "other", 1),
-    Filter("_pre_call_checks", "context_window", 1),
-    Filter("_filter_by_routing_plugin_candidates", "plugin"),
-)
-"""In the order in which they run; the synchronous pick skips callbacks and plugins."""
-
 # --- seams -----------------------------------------------------------------------------------
 
 Layer: TypeAlias = Literal["request", "selection", "attempt", "backoff", "fallback", "stream"]
@@ -116,6 +95,7 @@ SEAMS: Final = (
     Seam(SET_CUSTOM_STRATEGY, "selection"),
     Seam("_get_routing_context", "selection", ("model", "request_kwargs")),
     Seam("_common_checks_available_deployment", "selection", ("model",)),
+    Seam("_filter_pass_through_deployments", "selection", ("healthy_deployments",)),
     Seam("_filter_cooldown_deployments", "selection", ("healthy_deployments",)),
     Seam("_filter_blocked_deployments", "selection", ("healthy_deployments",)),
     Seam("_async_filter_health_check_unhealthy_deployments", "selection", ("healthy_deployments",)),
@@ -468,6 +448,12 @@ def routing_strategy(router: object) -> str | None:
     """The router's own strategy, as a name."""
     strategy = state(router, "routing_strategy")
     return None if strategy is None else str(getattr(strategy, "value", strategy))
+
+
+def name_of_custom(strategy: object) -> str:
+    """The name of a strategy that replaces the router's picks: litellm's own for its own, else its class's."""
+    kind = strategy if isinstance(strategy, type) else type(strategy)
+    return "lar1" if kind.__module__ == "litellm.router_strategy.lar1_routing" else kind.__name__
 
 
 def fallback_groups(model_group: str | None, kwargs: Mapping[str, Any]) -> tuple[str, ...]:

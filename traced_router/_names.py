@@ -208,7 +208,10 @@ CANDIDATES_EXCLUDED: Final = {
     for reason in EXCLUSIONS
 }
 CHOSEN_SCORE: Final = _key(
-    "traced_router.chosen.score", float, (SELECTION,), "The chosen deployment's score; lower wins."
+    "traced_router.chosen.score",
+    float,
+    (SELECTION,),
+    "The chosen deployment's score. Lower wins; where lots were drawn (`weight`, `random`), its chance, 0 to 1.",
 )
 CHOSEN_RANK_BY: Final = _key(
     "traced_router.chosen.rank_by",

@@ -1,126 +1,377 @@
-"""What one selection saw: who was a candidate, who was dropped by which filter, who was picked.
+"""What one selection saw: who was a candidate, who was dropped by which filter, who was picked, and why.
 
-An adapter: it stands in the OpenTelemetry context while litellm picks, the router's filter steps
-tell it their input and output, and at the end it says a :class:`DecisionFacts`.
+An adapter: while litellm picks, the router's steps tell the probe what they left, and at the end
+it says a :class:`DecisionFacts`.
+
+A step is read by how many deployments it leaves: nothing is copied or compared while that number
+does not change, which is nearly always. Who is gone, and why, is worked out when it does.
+
+    configured ── [team, web search] ── health ── cooldown ── blocked ── callbacks ── pre-call checks
+               ── [tags] ── plugins ── [order, tried] ── strategy
+
+The steps in brackets are litellm's own functions, which cannot be overridden: what they drop is
+missing when the next step begins.
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from contextvars import ContextVar, Token
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from traced_router import _litellm as seams
+from traced_router import _litellm_filters as filters
+from traced_router import _litellm_strategies as strategies
+from traced_router._explain import UNEXPLAINED, Choice, drawn, lowest
 from traced_router._facts import DecisionFacts
+from traced_router._guard import Guard, fails_open
 
-_LIMITS: Final = frozenset({"rate_limit", "context_window"})
+Deployment: TypeAlias = Mapping[str, Any]
+Deployments: TypeAlias = Sequence[Deployment]
 
-
-def deployment_id(deployment: object) -> str | None:
-    """The id of a deployment."""
-    if isinstance(deployment, Mapping):
-        info: Any = deployment.get("model_info")
-        if isinstance(info, Mapping) and info.get("id") is not None:
-            return str(info["id"])
-    return None
+_NOBODY: Final[Deployments] = ()
+_NOTHING: Final[Mapping[str, Any]] = {}
 
 
-def _ids(deployments: object) -> list[str]:
-    if isinstance(deployments, Mapping):
-        deployments = [deployments]
-    if not isinstance(deployments, Iterable):
-        return []
-    return [i for i in map(deployment_id, deployments) if i is not None]
+def deployment_id(deployment: Deployment) -> str:
+    """The id of a deployment; empty when it has none."""
+    return str((deployment.get("model_info") or _NOTHING).get("id", ""))
+
+
+def _index(deployments: Deployments, chosen: Deployment) -> int | None:
+    for i, deployment in enumerate(deployments):
+        if deployment is chosen:
+            return i
+    # A copy: a deployment that was resolved further, or a strategy's own.
+    ids = [deployment_id(d) for d in deployments]
+    wanted = deployment_id(chosen)
+    return ids.index(wanted) if wanted in ids else None
+
+
+class _Asked(NamedTuple):
+    """What a strategy that ranks was asked."""
+
+    ranking: strategies.Ranking
+    selector: Any
+    group: str
+
+
+class _Told(NamedTuple):
+    """What can be told of a choice."""
+
+    choice: Choice = UNEXPLAINED
+    rank_by: str | None = None
+    scores: Mapping[str, float] = _NOTHING
+
+
+_NOTHING_TOLD: Final = _Told()
 
 
 class Probe:
     """Collects what one selection does.
 
     Args:
-        router: the router that picks.
-        request_kwargs: the call's own, as the pick gets them.
+        router: the router that picks; the steps of any other are not this pick's.
+        guard: where faults go.
+        group: the group asked for.
+        request: the call's own arguments, as the pick gets them and as litellm changes them.
         specific: whether the caller forced a deployment.
+        strategy: the name of a strategy that does the whole pick itself.
+        listing: whether the candidates are to be listed, the excluded ones with their scores.
         clock: seconds; times the strategy.
     """
 
     __slots__ = (
+        "_asked",
         "_clock",
-        "_eligible",
+        "_complete",
+        "_configured",
+        "_custom",
+        "_deployments",
         "_excluded",
-        "_ids",
-        "_kwargs",
-        "_last",
-        "_router",
+        "_group",
+        "_left",
+        "_listing",
+        "_place",
+        "_request",
+        "_resolved",
+        "_seconds",
+        "_skipped",
         "_specific",
         "_started",
         "_strategy",
+        "_target",
+        "_told",
+        "_tried",
+        "guard",
+        "router",
     )
 
     def __init__(
         self,
         router: object,
-        request_kwargs: Mapping[str, object],
+        guard: Guard,
+        group: str | None,
+        request: Mapping[str, Any],
         *,
         specific: bool = False,
+        strategy: str | None = None,
+        listing: bool = False,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        self._router = router
-        self._kwargs = dict(request_kwargs)
+        self.router = router
+        self.guard = guard
+        self._group = self._resolved = group
+        self._request = request
         self._specific = specific
+        self._strategy = strategy
+        self._custom = strategy is not None
+        self._listing = listing
         self._clock = clock
-        self._strategy: str | None = None
-        self._ids: list[str] = []
-        self._last: list[str] = []
-        self._eligible: list[str] = []
-        self._excluded: dict[str, str] = {}
+        self._configured = self._deployments = _NOBODY
+        self._left = -1  # nothing is known yet
+        self._place = 0
+        self._excluded: dict[str, str] | None = None
+        self._complete = False
+        self._asked: _Asked | None = None
+        self._told: _Told | None = None
         self._started: float | None = None
+        self._seconds: float | None = None
+        # litellm takes these out of the request while it picks.
+        self._target = request.get(seams.TARGET_ORDER)
+        self._tried = request.get(seams.EXCLUDED_IDS)
+        self._skipped = request.get(seams.RETRY_SKIPPED_IDS)
 
-    def configured(self, deployments: object) -> None:
-        """The deployments of the group; one alone, not in a list, was forced."""
-        self._ids = _ids(deployments)
-        self._last = self._ids
+    # --- the group ---------------------------------------------------------------------------
+
+    @fails_open("selection")
+    def configured(self, group: str, deployments: Deployments | Deployment) -> None:
+        """The group, and its deployments that the caller may use; one alone, not in a list, was forced."""
+        self._place = 0
+        self._excluded = None
+        self._resolved = group
         if isinstance(deployments, Mapping):
             self._specific = True
+            deployments = (deployments,)
+        self._configured = self._deployments = deployments
+        self._left = len(deployments)
+        if filters.group_size(self.router, group) > self._left and not self._specific:
+            members = filters.group_members(self.router, group)
+            ids = {deployment_id(d) for d in members}
+            if all(deployment_id(d) in ids for d in deployments):
+                self._configured = members
+                self._drop(deployments, "team")
 
-    def filtered(self, reason: str, before: object, after: object) -> None:
-        """A filter step let ``after`` of ``before`` through."""
-        left = set(_ids(after))
-        for i in _ids(before):
-            if i not in left:
-                self._excluded.setdefault(i, reason)
-        self._last = [i for i in self._last if i in left]
+    @fails_open("selection")
+    def refused(self) -> None:
+        """The group is not known, or not the caller's."""
+        self._configured = filters.group_members(self.router, self._group)
+        self._drop(_NOBODY, "team")
 
-    def healthy(self, deployments: object) -> None:
-        """What all filters left."""
-        self._eligible = _ids(deployments)
+    # --- the filters -------------------------------------------------------------------------
 
-    def routed(self, strategy: object, _selector: object) -> None:
-        """The strategy in force for this pick, and the object of litellm's that applies it."""
-        if isinstance(strategy, str):
-            self._strategy = strategy
+    @fails_open("selection")
+    def enters(self, step: filters.Filter, deployments: Deployments | None) -> None:
+        """``step`` is given ``deployments``: fewer than the last one left, when something dropped them unseen."""
+        if deployments is not None and step.place > self._place and len(deployments) != self._left:
+            self._drop(deployments, step.unseen)
 
-    def choosing(self, deployments: object) -> None:
-        """The strategy is asked now."""
-        self._eligible = _ids(deployments)
+    def passed(self, step: filters.Filter, deployments: Deployments, arguments: Mapping[str, Any]) -> None:
+        """``step``, called with ``arguments``, has left ``deployments``."""
+        try:
+            if step.place <= self._place and step.place:
+                return  # litellm asks the same again for another end
+            self._place = step.place or self._place
+            if len(deployments) == self._left:
+                self._deployments = deployments
+            else:
+                self._drop(deployments, step.reason if step.why is None else step.why(self.router, arguments))
+        except Exception as fault:  # noqa: BLE001  # inline, as the one that runs most
+            self.guard.report("selection", fault)
+
+    @fails_open("selection")
+    def _drop(self, kept: Deployments, reason: filters.Reason) -> None:
+        """Who is not among ``kept`` was dropped for ``reason``, unless it was before; who is came back if it was."""
+        ids = {deployment_id(d) for d in kept}
+        excluded = self._excluded = self._excluded or {}
+        for deployment in self._configured:
+            i = deployment_id(deployment)
+            if i in ids:
+                excluded.pop(i, None)
+            elif i not in excluded:
+                excluded[i] = "other"
+                excluded[i] = reason if isinstance(reason, str) else reason(deployment)
+        self._deployments = kept
+        self._left = len(kept)
+
+    def _last_filters(self, final: Deployments | None = None) -> None:
+        """Order, then what was tried; ``final`` is what the strategy gets, where that can be seen."""
+        self._complete = True
+        self._narrow(filters.of_order(self._deployments, self._target), "order")
+        self._narrow(filters.not_tried(self._deployments, self._tried), "already_tried")
+        self._narrow(filters.not_tried(self._deployments, self._skipped) or self._deployments, "already_tried")
+        if final is not None:
+            self._narrow(final, "other")
+
+    def _narrow(self, deployments: Deployments, reason: str) -> None:
+        if len(deployments) != self._left:
+            self._drop(deployments, reason)
+
+    @fails_open("selection")
+    def filtered(self, deployments: Deployments | Deployment) -> None:
+        """All filters have run, and the strategy comes next."""
+        if isinstance(deployments, Mapping):
+            return  # it was forced
+        if len(deployments) != self._left:
+            self._last_filters(deployments)
+        self._deployments = deployments
+        self._complete = True
         self._started = self._clock()
 
+    # --- the strategy ------------------------------------------------------------------------
+
+    def routed(self, strategy: object) -> None:
+        """The strategy in force for this pick."""
+        if isinstance(strategy, str) and not self._custom:
+            self._strategy = strategy
+
+    @fails_open("selection")
+    def choosing(self, arguments: Mapping[str, Any]) -> None:
+        """A strategy other than ``simple-shuffle`` is asked, with ``arguments``."""
+        self.filtered(arguments["healthy_deployments"])
+        ranking = strategies.RANKINGS.get(arguments["strategy"])
+        if ranking is not None:
+            self._asked = _Asked(ranking, arguments["selector"], arguments["model"])
+
+    @fails_open("selection")
+    def chose(self, chosen: Deployment | None) -> None:
+        """It has answered: its numbers are read now, before they change."""
+        if self._started is not None:
+            self._seconds = self._clock() - self._started
+        if self._asked is not None and chosen is not None:
+            self._told = self._ranked(self._asked, chosen)
+
+    def _ranked(self, asked: _Asked, chosen: Deployment) -> _Told:
+        ranking, deployments = asked.ranking, self._deployments
+        pool = self._configured if self._listing else deployments
+        values = ranking.read(asked.selector, asked.group, pool, self._request)
+        index = _index(deployments, chosen)
+        if values is None or index is None:
+            return _Told(rank_by=ranking.rank_by)
+        scores = _NOTHING
+        if self._listing:
+            scores = dict(zip(map(deployment_id, pool), values, strict=True))
+            values = [scores[deployment_id(d)] for d in deployments]
+        choice = lowest(
+            values,
+            index,
+            slack=strategies.slack(asked.selector),
+            left_out=(lambda i: strategies.over_limit(deployments[i])) if ranking.limited else None,
+            cold=ranking.cold,
+        )
+        return _Told(rank_by=ranking.rank_by) if choice is UNEXPLAINED else _Told(choice, ranking.rank_by, scores)
+
+    def _shuffled(self, index: int) -> _Told:
+        deployments = self._deployments
+        weights = strategies.weights(deployments, str(self._resolved), self._request)
+        choice = drawn(weights, len(deployments), index)
+        scores = _NOTHING
+        if self._listing:
+            total = len(deployments) if weights is None else sum(weights)
+            scores = dict.fromkeys(map(deployment_id, self._configured), 0.0)
+            for i, deployment in enumerate(deployments):
+                scores[deployment_id(deployment)] = (1.0 if weights is None else weights[i]) / total
+        return _Told(choice, "random" if weights is None else "weight", scores)
+
+    # --- the end -----------------------------------------------------------------------------
+
+    @fails_open("selection")
     def decide(self, chosen: object) -> DecisionFacts:
-        """The decision, explained; ``chosen`` is ``None`` when no pick came about."""
+        """The decision, explained."""
+        now = self._clock()
+        if not isinstance(chosen, Mapping):
+            return self._facts(None, None, _NOTHING_TOLD)
+        if self._left > 0 and not (self._complete or self._specific):
+            self._last_filters()  # the synchronous shuffle shows nobody what it gets
+        elif self._seconds is None and self._started is not None and not self._custom:
+            self._seconds = now - self._started
         chosen_id = deployment_id(chosen)
-        eligible = self._eligible or self._last
-        if chosen is None:
-            eligible = []
-        reason = None
-        if chosen_id is not None:
-            reason = "forced_specific" if self._specific else "only_candidate" if len(eligible) == 1 else "external"
-        for i in self._ids:
-            if i not in eligible:
-                self._excluded.setdefault(i, "other")
+        if self._excluded:
+            self._excluded.pop(chosen_id, None)
+        index = _index(self._deployments, chosen)
+        if index is None:
+            # A filter or a strategy brought it from elsewhere: what was seen is not what it chose from.
+            self._configured, self._excluded = _NOBODY, None
+        if self._specific:
+            return self._facts(chosen_id, "forced_specific", _NOTHING_TOLD)
+        only = len(self._configured) - len(self._excluded or ()) == 1
+        told = self._told
+        if told is None and index is not None and self._strategy == strategies.SHUFFLE and not only:
+            told = self._shuffled(index)
+        told = told or _NOTHING_TOLD
+        return self._facts(chosen_id, "only_candidate" if only else told.choice.reason, told)
+
+    @fails_open("selection")
+    def failed(self, error: Exception) -> DecisionFacts:
+        """Nobody was picked: those who were still left have their reason too, when it is that nobody was."""
+        if self._left > 0:
+            reason = self._why_nobody(error)
+            if reason is not None:
+                self._drop(_NOBODY, reason)
+        return self._facts(None, None, _NOTHING_TOLD)
+
+    def _why_nobody(self, error: Exception) -> str | None:
+        if self._specific:
+            return "blocked" if filters.is_blocked(self._configured[0]) else "other"
+        if filters.says_tags_refuse(error):
+            return "tag"
+        if not filters.says_nobody_is_left(error):
+            return None
+        if not self._complete:
+            self._last_filters()
+        return "rate_limit" if self._asked is not None and self._asked.ranking.limited else "other"
+
+    def _facts(self, chosen_id: str | None, reason: str | None, told: _Told) -> DecisionFacts:
+        configured, excluded, choice = self._configured, self._excluded or _NOTHING, told.choice
+        total: int | None = len(configured)
+        eligible: int | None = len(configured) - len(excluded)
+        if not configured and self._left != 0:
+            total = eligible = None
         return DecisionFacts(
-            strategy=self._strategy or seams.routing_strategy(self._router),
+            strategy=self._strategy or seams.routing_strategy(self.router),
             reason=reason,
             chosen_id=chosen_id,
-            total=len(self._ids) or None,
-            eligible=len(eligible) if self._ids else None,
-            excluded={i: r for i, r in self._excluded.items() if i in set(self._ids)},
-            seconds=None if self._started is None else self._clock() - self._started,
-            ids=self._ids,
+            total=total,
+            eligible=eligible,
+            considered=None if self._custom or self._specific or reason is None else eligible,
+            excluded=excluded,
+            score=choice.score,
+            rank_by=told.rank_by,
+            inflight=None if choice.score is None or told.rank_by != "inflight" else int(choice.score),
+            runner_up_id=None if choice.runner_up is None else deployment_id(self._deployments[choice.runner_up]),
+            runner_up_score=choice.runner_up_score,
+            seconds=self._seconds,
+            ids=[deployment_id(d) for d in configured] if self._listing or chosen_id is None else (),
+            scores=told.scores,
+            attributes=strategies.routed(self._request) if self._resolved != self._group else _NOTHING,
         )
+
+
+_PROBE: Final[ContextVar[Probe | None]] = ContextVar("traced_router.probe", default=None)
+
+
+def probe_of(router: object) -> Probe | None:
+    """The probe of the pick of ``router`` that runs now."""
+    probe = _PROBE.get()
+    return probe if probe is not None and probe.router is router else None
+
+
+def enter(probe: Probe) -> Token[Probe | None]:
+    """The pick of ``probe`` runs from now on; give the token to :func:`leave`."""
+    return _PROBE.set(probe)
+
+
+def leave(token: Token[Probe | None]) -> None:
+    """It is over, unless this runs in another context than it began in, where it never was."""
+    with suppress(ValueError):
+        _PROBE.reset(token)

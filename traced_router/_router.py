@@ -24,6 +24,8 @@ from traced_router._around import argument
 from traced_router._current import attach, detach
 from traced_router._frame import Frame, current_frame, with_frame
 from traced_router._guard import fails_open
+from traced_router._litellm_filters import FILTERS
+from traced_router._probe import probe_of
 from traced_router._scope import Scope, current_scope
 from traced_router._spans import Hop
 from traced_router._streams import follow_attempt
@@ -264,9 +266,9 @@ class TracedRouter(Router):
     for _name in seams.PICKS:
         if (_original := getattr(Router, _name, None)) is not None:
             vars()[_name] = _picks.pick(_name, _original, _above)
-    for _step in seams.FILTERS:
+    for _step in FILTERS:
         if (_original := getattr(Router, _step.name, None)) is not None:
-            vars()[_step.name] = _picks.filter_step(_step.name, _original, _above, _step.reason, _step.position)
+            vars()[_step.name] = _picks.filter_step(_step, _original, _above)
     del _entry, _name, _original, _step
 
     def _set_custom_strategy(self, *args: Any, **kwargs: Any) -> Any:
@@ -275,45 +277,60 @@ class TracedRouter(Router):
         for name in (seams.SELECT_ASYNC, seams.SELECT_SYNC):
             own = self.__dict__.get(name)
             if own is not None:
-                setattr(self, name, _picks.custom(self, own))
+                setattr(
+                    self,
+                    name,
+                    _picks.custom(self, own, seams.name_of_custom(argument("CustomRoutingStrategy", 0, args, kwargs))),
+                )
         return result
 
     vars()[seams.SET_CUSTOM_STRATEGY] = _set_custom_strategy
 
     def _common_checks_available_deployment(self, *args: Any, **kwargs: Any) -> Any:
-        result = super()._common_checks_available_deployment(*args, **kwargs)
-        probe = _picks.current_probe()
-        if probe is not None:
-            probe.configured(result[1])
+        probe = probe_of(self)
+        if probe is None:
+            return super()._common_checks_available_deployment(*args, **kwargs)
+        try:
+            group, deployments = result = super()._common_checks_available_deployment(*args, **kwargs)
+        except Exception:
+            probe.refused()
+            raise
+        probe.configured(group, deployments)
         return result
 
     async def _get_healthy(self, *args: Any, **kwargs: Any) -> Any:
         found = await getattr(super(), seams.HEALTHY_DEPLOYMENTS)(*args, **kwargs)
-        probe = _picks.current_probe()
+        probe = probe_of(self)
         if probe is not None:
-            probe.healthy(found)
+            probe.filtered(found)
         return found
 
     vars()[seams.HEALTHY_DEPLOYMENTS] = _get_healthy
 
     def _get_routing_context(self, *args: Any, **kwargs: Any) -> Any:
         strategy, selector = super()._get_routing_context(*args, **kwargs)
-        probe = _picks.current_probe()
+        probe = probe_of(self)
         if probe is not None:
-            probe.routed(strategy, selector)
+            probe.routed(strategy)
         return strategy, selector
 
     async def _select_deployment_async(self, *args: Any, **kwargs: Any) -> Any:
-        probe = _picks.current_probe()
-        if probe is not None:
-            probe.choosing(kwargs.get("healthy_deployments"))
-        return await super()._select_deployment_async(*args, **kwargs)
+        probe = probe_of(self)
+        if probe is None:
+            return await super()._select_deployment_async(*args, **kwargs)
+        probe.choosing(kwargs)
+        chosen = await super()._select_deployment_async(*args, **kwargs)
+        probe.chose(chosen)
+        return chosen
 
     def _select_deployment_sync(self, *args: Any, **kwargs: Any) -> Any:
-        probe = _picks.current_probe()
-        if probe is not None:
-            probe.choosing(kwargs.get("healthy_deployments"))
-        return super()._select_deployment_sync(*args, **kwargs)
+        probe = probe_of(self)
+        if probe is None:
+            return super()._select_deployment_sync(*args, **kwargs)
+        probe.choosing(kwargs)
+        chosen = super()._select_deployment_sync(*args, **kwargs)
+        probe.chose(chosen)
+        return chosen
 
     # --- mirrors ---------------------------------------------------------------------------------
 

@@ -70,8 +70,8 @@ class Selection:
         try:
             if decision is not None and call.recording:
                 self._span.set_attributes(decision_attributes(decision, call.limits.string))
-                if decision.ids and (call.limits.list_candidates or call.failed or failure is not None):
-                    self._span.add_event(n.CANDIDATES_EVENT, candidates(decision), now)
+                if failure is not None or (decision.ids and (call.limits.list_candidates or call.failed)):
+                    self._span.add_event(n.CANDIDATES_EVENT, candidates(decision, call.limits.string), now)
             if failure is not None:
                 self._span.set_attribute(n.ERROR_TYPE, failure.error_type)
                 self._span.set_status(ERROR)
