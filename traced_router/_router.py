@@ -176,8 +176,8 @@ class TracedRouter(Router):
     def _time_to_sleep_before_retry(self, *args: Any, **kwargs: Any) -> Any:
         seconds = super()._time_to_sleep_before_retry(*args, **kwargs)
         call, frame = _call()
-        if call is not None and frame is not None and seconds > 0:
-            _wait(call, frame.hop, seconds, argument("e", 0, args, kwargs))
+        if call is not None and frame is not None:
+            _wait(call, _hop_now(call, frame), seconds, argument("e", 0, args, kwargs))
         return seconds
 
     async def make_call(self, original_function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -196,7 +196,7 @@ class TracedRouter(Router):
         call, frame = _call()
         if call is None or frame is None:
             return await helper(*args, **kwargs)
-        scope = Scope(call, frame.hop, seams.GENERIC_ATTEMPT, _tracing(self).reader, kwargs.get("model"))
+        scope = Scope(call, _hop_now(call, frame), seams.GENERIC_ATTEMPT, _tracing(self).reader, kwargs.get("model"))
         return await _in_scope(scope, helper, *args, **kwargs)
 
     async def _prompt_management_factory(self, *args: Any, **kwargs: Any) -> Any:
@@ -376,11 +376,13 @@ def _hop(call: Call, router: Any, plan: object, kwargs: Mapping[str, Any]) -> Ho
 def _plan(call: Call, frame: Frame, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> FallbackPlan:
     """What litellm falls back with, now that a group has failed; its hop, if it was one, is over."""
     error = argument("e", 0, args, kwargs)
-    error_type = _readers.failure(error).error_type
-    if frame.hop is not None and not frame.hop.done:
-        frame.hop.fail(error_type)
+    failure = _readers.failure(error)
+    call.lost(failure)
+    hop = _hop_now(call, frame)
+    if hop is not None and not hop.done:
+        hop.fail(failure.error_type)
     else:
-        call.hop_failed(None, error_type)
+        call.hop_failed(None, failure.error_type)
     return FallbackPlan(
         error,
         seams.fallback_groups(argument("model_group", 5, args, kwargs), argument("kwargs", 7, args, kwargs) or {}),
@@ -393,9 +395,17 @@ def _plan(call: Call, frame: Frame, args: tuple[Any, ...], kwargs: Mapping[str, 
 
 @fails_open("backoff")
 def _wait(call: Call, hop: Hop | None, seconds: float, error: Any) -> None:
-    """litellm is about to wait, because of ``error``."""
-    source = "retry_after" if seams.obeys_retry_after(error) else "exponential"
-    call.backoff(seconds, source, _readers.failure(error).retry_after, hop)
+    """litellm is about to try again, because of ``error``, when ``seconds`` are over."""
+    failure = _readers.failure(error)
+    call.lost(failure)
+    if seconds > 0:
+        source = "retry_after" if seams.obeys_retry_after(error) else "exponential"
+        call.backoff(seconds, source, failure.retry_after, hop)
+
+
+def _hop_now(call: Call, frame: Frame) -> Hop | None:
+    """The hop that the code which runs now is in; a reader who pulls a stream does not know, the call does."""
+    return call.open_hop if frame.owner is PULL else frame.hop
 
 
 def _mirrored() -> otel_context.Context:

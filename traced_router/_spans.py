@@ -323,12 +323,13 @@ class Hop:
             self.end(error_type)
 
     def attempt_ended(self, attempt: Attempt) -> None:
-        """An attempt of this hop ended: the hop's stream is over, if it had returned one."""
-        if self._returned and not self.done and not self._call.still_open_under(self):
-            if attempt.error_type is not None:
-                self.fail(attempt.error_type)
-            else:
-                self.end(None)
+        """An attempt of this hop ended: the hop's stream is over, if it had returned one.
+
+        Unless it died: then the router may try again inside the hop, go on to another, or give up,
+        and each of these says so.
+        """
+        if self._returned and attempt.error_type is None and not self._call.still_open_under(self):
+            self.end(None)
 
     @fails_open("fallback")
     def end(self, error_type: str | None) -> None:

@@ -278,6 +278,11 @@ class Call:
         return self._failed_type is not None or any(a.failed for a in self.ledger.attempts)
 
     @property
+    def open_hop(self) -> "Hop | None":
+        """The hop that started last and has not ended."""
+        return self._open_hops[-1] if self._open_hops else None
+
+    @property
     def open_attempt(self) -> "Attempt | None":
         """The attempt that started last and has not ended."""
         return self._open_attempts[-1] if self._open_attempts else None
@@ -344,6 +349,15 @@ class Call:
         self.end_backoff()
         self._failed_group = group if group is not None else self._failed_group
         self._failed_type = error_type
+
+    def lost(self, failure: FailureFacts) -> None:
+        """The router goes on without the attempts that are open.
+
+        Most have failed of themselves. A stream whose provider said in so many words that it
+        failed, in an event that litellm reads, has not: it is merely not read any further.
+        """
+        for attempt in self._open_attempts[::-1]:
+            attempt.fail(failure)
 
     # --- streams -----------------------------------------------------------------------------
 
