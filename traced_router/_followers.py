@@ -9,12 +9,14 @@ This module must not know how a follower gets into a stream; that is ``_streams`
 """
 
 import asyncio
+import sys
 import weakref
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 from opentelemetry.context import Context
 
+from traced_router import _litellm as seams
 from traced_router import _readers
 from traced_router._facts import AnswerFacts
 from traced_router._guard import fails_open
@@ -97,8 +99,21 @@ class AttemptFollower:
         else:
             self._attempt.left(cancelled=isinstance(error, asyncio.CancelledError))
 
+    @fails_open("stream")
     def closing(self) -> None:
-        """The stream is closed before its end; how long that takes is not the provider's time."""
+        """litellm closes the stream before its end; how long that takes is not the provider's time.
+
+        It also closes one whose provider said that it failed, in an event that litellm reads, and
+        that goes on elsewhere.
+        """
+        handled = sys.exception()
+        if handled is not None and seams.is_mid_stream(handled):
+            self._attempt.fail(_readers.failure(handled))
+        else:
+            self.left()
+
+    def left(self) -> None:
+        """The caller closes the stream before its end."""
         self._attempt.left()
 
     def closed(self) -> None:
@@ -178,7 +193,7 @@ class CallWatch:
         """The reader has no more use for the stream."""
         self.pulling()
         if self._attempt is not None:
-            self._attempt.closing()
+            self._attempt.left()
 
     @fails_open("stream")
     def closed(self) -> None:
