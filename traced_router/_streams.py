@@ -248,8 +248,9 @@ def _follow(stream: Any, watch: CallWatch) -> Any:
         watch.watch(renewed, stream)
         return renewed
     held = seams.held_by(stream)
-    if held:
-        source = getattr(stream, held[0])
+    source = getattr(stream, held[0]) if held else None
+    # A holder can be closed even if what it holds cannot; then only the holder hears of it.
+    if hasattr(source, "aclose") or hasattr(source, "close"):
         pulled = stand_in(source, watch)
         for name in held:
             if getattr(stream, name) is source:
