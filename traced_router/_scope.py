@@ -50,6 +50,7 @@ class Scope:
     """
 
     __slots__ = (
+        "_ahead",
         "_attempts",
         "_deployment",
         "_group",
@@ -80,6 +81,7 @@ class Scope:
         self.updated_once = False
         self._model = model
         self._reader = reader
+        self._ahead = False
         self._attempts: list[Attempt] = []
         self._deployment: DeploymentFacts = _UNKNOWN
         self._group: str | None = None
@@ -128,7 +130,10 @@ class Scope:
 
     @fails_open("attempt")
     def checked(self, deployment: object) -> None:
-        """The pre-call checks are through: litellm is called next."""
+        """The pre-call checks are through: litellm is called next, or has been ahead of them."""
+        if self._ahead:
+            self._ahead = False
+            return
         if not self._picked:
             self._know(deployment)
         self.start()
@@ -139,6 +144,7 @@ class Scope:
         if not self.started:
             self.call.claimed = True
             self._kwargs = kwargs
+            self._ahead = True
             self.start()
 
     @fails_open("attempt")
