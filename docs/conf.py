@@ -12,7 +12,14 @@ project = "traced-router"
 author = "the traced-router authors"
 version = release = installed("traced-router")
 
-extensions = ["attribute_tables", "myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
+extensions = [
+    "attribute_tables",
+    "endpoint_table",
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+]
 exclude_patterns = ["_extensions"]
 
 # Furo has no web fonts and no CDN: the site reads the same without a network.
