@@ -4,6 +4,7 @@ Names rather than classes: botocore, google and anthropic may not be installed, 
 classes share their names with the OpenAI SDK's. This module must know neither litellm nor OpenTelemetry.
 """
 
+from http import HTTPStatus
 from typing import Final
 
 SPECIFIC: Final[dict[str, str]] = {
@@ -97,10 +98,12 @@ def category_by_status(status: int | None) -> str:
     """What a status means by itself. A 2xx of a failed attempt is an answer that nobody could read."""
     if status is None:
         return "other"
-    known = _STATUSES.get(status)
-    if known is not None:
-        return known
-    return "bad_request" if 400 <= status < 500 else "server"
+    return _STATUSES.get(status) or ("bad_request" if is_client_error(status) else "server")
+
+
+def is_client_error(status: int) -> bool:
+    """Whether a status is a 4xx."""
+    return HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR
 
 
 _STATUSES: Final = {401: "auth", 402: "auth", 403: "auth", 404: "not_found", 408: "timeout", 429: "rate_limit"}

@@ -1,11 +1,11 @@
 """A litellm deployment as its attempts name it: model, provider, host.
 
-Made once per deployment and cached, because ``api_base`` has to be parsed and litellm asked
-for the provider of a bare model name. This module must not know OpenTelemetry.
+Read once per deployment and remembered, because ``api_base`` has to be parsed, and litellm asked
+whose a bare model name is. This module must not know OpenTelemetry.
 """
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final, cast
 from urllib.parse import urlsplit
 
 from traced_router._facts import DeploymentFacts
@@ -13,13 +13,12 @@ from traced_router._litellm import guess_provider
 from traced_router._values import text
 
 _CONVENTIONS: Final[Mapping[str, str]] = {
-    # GenAI semantic conventions 1.38, well-known values of gen_ai.provider.name.
+    # GenAI semantic conventions 1.38, the well-known values of gen_ai.provider.name.
     "azure": "azure.ai.openai",
     "azure_text": "azure.ai.openai",
     "azure_ai": "azure.ai.inference",
     "bedrock": "aws.bedrock",
     "bedrock_converse": "aws.bedrock",
-    "cohere": "cohere",
     "cohere_chat": "cohere",
     "gemini": "gcp.gemini",
     "vertex_ai": "gcp.vertex_ai",
@@ -30,49 +29,28 @@ _CONVENTIONS: Final[Mapping[str, str]] = {
     "codestral": "mistral_ai",
     "text-completion-codestral": "mistral_ai",
     "text-completion-openai": "openai",
+    "anthropic_text": "anthropic",
     "xai": "x_ai",
 }
-
 _PORTS: Final[Mapping[str, int]] = {"https": 443, "wss": 443, "http": 80, "ws": 80}
+_MAX_KNOWN: Final = 4096
 
 
-def server(api_base: object) -> tuple[str | None, int | None]:
-    """Host and port of a URL; never its path, query or user."""
-    base = text(api_base)
-    if base is None:
-        return None, None
+def deployment(configured: object) -> DeploymentFacts:
+    """The facts of one of a router's deployments: ``{"model_name", "litellm_params", "model_info"}``."""
     try:
-        parts = urlsplit(base if "://" in base else f"https://{base}")
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        return None, None
-    if not host or any(c.isspace() for c in host):
-        return None, None
-    return host, port if port is not None else _PORTS.get(parts.scheme)
-
-
-def _mapping(value: object) -> Mapping[str, object]:
-    return value if isinstance(value, Mapping) else {}
-
-
-def deployment(deployment: Mapping[str, object]) -> DeploymentFacts:
-    """The facts of a litellm deployment, ``{"model_name", "litellm_params", "model_info"}``."""
-    try:
-        return _deployment(deployment)
-    except Exception:  # noqa: BLE001 - a deployment can be any object of the user's
+        return _deployment(_mapping(configured))
+    except Exception:  # noqa: BLE001  # a deployment can have any object in it
         return DeploymentFacts()
 
 
-def _deployment(deployment: Mapping[str, object]) -> DeploymentFacts:
-    params = _mapping(deployment.get("litellm_params"))
-    id_ = _mapping(deployment.get("model_info")).get("id")
-    name = text(params.get("model"))
-    provider = text(params.get("custom_llm_provider"))
-    base = params.get("api_base") or params.get("base_url")
-    address, port = server(base)
-    model, provider = _split(name, provider, text(base))
+def _deployment(configured: Mapping[str, object]) -> DeploymentFacts:
+    params = _mapping(configured.get("litellm_params"))
+    base = text(params.get("api_base")) or text(params.get("base_url"))
+    model, provider = _model(text(params.get("model")), text(params.get("custom_llm_provider")), base)
+    address, port = _server(base)
     return DeploymentFacts(
-        id=None if id_ is None else text(str(id_)),
+        id=_id(_mapping(configured.get("model_info")).get("id")),
         model=model,
         provider=None if provider is None else _CONVENTIONS.get(provider, provider),
         server_address=address,
@@ -80,38 +58,75 @@ def _deployment(deployment: Mapping[str, object]) -> DeploymentFacts:
     )
 
 
-def _split(name: str | None, provider: str | None, base: str | None) -> tuple[str | None, str | None]:
+def _mapping(value: object) -> Mapping[str, object]:
+    return cast("Mapping[str, object]", value) if isinstance(value, Mapping) else {}
+
+
+def _id(value: object) -> str | None:
+    return None if value is None else text(value if isinstance(value, str) else str(value))
+
+
+def _model(name: str | None, provider: str | None, base: str | None) -> tuple[str | None, str | None]:
+    """The model without its provider's prefix, and litellm's name of the provider."""
     if name is None:
         return None, provider
-    if provider is not None:
-        return name.removeprefix(f"{provider}/"), provider
-    return guess_provider(name, base) or (name, None)
+    model = name.removeprefix(f"{provider}/")
+    if provider is None:
+        model, provider = guess_provider(name, base)
+    for route in _ROUTES:
+        model = model.removeprefix(route)
+    return text(model) or name, text(provider)
+
+
+_ROUTES: Final = ("responses/", "converse/", "invoke/")
+"""What stands between the provider and the model to say which of the provider's interfaces is called."""
+
+
+def _server(base: str | None) -> tuple[str | None, int | None]:
+    """Host and port of a URL; never its path, query or user."""
+    if base is None:
+        return None, None
+    try:
+        parts = urlsplit(base if "://" in base else f"//{base}", scheme="https")
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        return None, None
+    if not host or not _HOST.issuperset(host):
+        return None, None
+    return host, _PORTS.get(parts.scheme) if port is None else port
+
+
+_HOST: Final = frozenset("abcdefghijklmnopqrstuvwxyz0123456789.-_:%")
+"""What a host name or an IP address is made of, after ``urlsplit`` has put it in lower case."""
 
 
 class DeploymentReader:
-    """Reads each deployment once: a hot change of its model or base is seen."""
+    """Reads each deployment once, and again when what its facts are made of has changed."""
 
-    def __init__(self, limit: int = 4096) -> None:
-        """Keep at most ``limit`` deployments, then start over."""
+    __slots__ = ("_known", "_limit")
+
+    def __init__(self, limit: int = _MAX_KNOWN) -> None:
+        """Remember ``limit`` deployments, then start over."""
         self._limit = limit
         self._known: dict[tuple[object, ...], DeploymentFacts] = {}
 
-    def read(self, candidate: Mapping[str, object]) -> DeploymentFacts:
-        """The facts of a deployment, from memory when nothing that they depend on has changed."""
+    def read(self, configured: Any) -> DeploymentFacts:
+        """The facts of a deployment."""
         try:
-            params = candidate["litellm_params"]
+            params = configured["litellm_params"]
+            get = params.get
             key = (
-                candidate["model_info"]["id"],  # type: ignore[index]
-                params["model"],  # type: ignore[index]
-                params.get("api_base"),  # type: ignore[attr-defined]
-                params.get("base_url"),  # type: ignore[attr-defined]
-                params.get("custom_llm_provider"),  # type: ignore[attr-defined]
+                configured["model_info"]["id"],
+                params["model"],
+                get("api_base"),
+                get("base_url"),
+                get("custom_llm_provider"),
             )
             facts = self._known.get(key)
-        except Exception:  # noqa: BLE001 - an odd deployment is read without the cache
-            return deployment(candidate)
+        except Exception:  # noqa: BLE001  # an odd deployment is read without the memory
+            return deployment(configured)
         if facts is None:
-            facts = deployment(candidate)
+            facts = deployment(configured)
             if len(self._known) >= self._limit:
                 self._known.clear()
             self._known[key] = facts

@@ -11,7 +11,7 @@ This module must not know OpenTelemetry, and reads no message of an exception: i
 import time
 from asyncio import CancelledError
 from collections.abc import Callable, Iterator
-from typing import Final
+from typing import Final, cast
 
 from traced_router._facts import FailureFacts
 from traced_router._failure_names import (
@@ -19,11 +19,12 @@ from traced_router._failure_names import (
     SPECIFIC,
     category,
     category_by_status,
+    is_client_error,
     is_timeout,
     is_transport,
 )
 from traced_router._litellm import is_former_attempt, mapped_from, mid_stream_original, provider_headers, responses_seen
-from traced_router._retry_after import retry_after_seconds
+from traced_router._read_headers import retry_after_seconds
 from traced_router._values import integer, peek, text
 
 _MAX_CHAIN: Final = 24
@@ -43,7 +44,7 @@ def failure(
     """
     try:
         return _failure(exc, outer, now)
-    except Exception:  # noqa: BLE001 - an exception can have any properties
+    except Exception:  # noqa: BLE001  # an exception can have any properties
         return FailureFacts(error_type=type(exc).__name__)
 
 
@@ -85,11 +86,16 @@ def _chain(root: BaseException, outer: BaseException | None) -> Iterator[BaseExc
     todo: list[BaseException] = [root]
     while todo and len(seen) <= _MAX_CHAIN:
         error = todo.pop()
-        if id(error) in seen or (error is not root and is_former_attempt(error)):
+        if id(error) in seen or (error is not root and _is_foreign(error, root)):
             continue
         seen.add(id(error))
         yield error
         todo.extend(e for e in (error.__context__, error.__cause__) if e is not None)
+
+
+def _is_foreign(error: BaseException, root: BaseException) -> bool:
+    """Whether ``error`` is a former attempt's, and not the wrapper that carried ``root`` through the router."""
+    return is_former_attempt(error) and mid_stream_original(error) is not root
 
 
 def _settled(chain: list[BaseException]) -> BaseException | None:
@@ -119,14 +125,14 @@ def _sent_status(response: object, error: BaseException | None = None) -> int | 
         return _http_status(peek(error, "status")) if _package(error) == "aiohttp" else None
     if isinstance(response, dict):
         # botocore: {"Error": …, "ResponseMetadata": {"HTTPStatusCode": 429, "HTTPHeaders": …}}
-        return _http_status(peek(peek(response, "ResponseMetadata"), "HTTPStatusCode"))
+        return _http_status(peek(peek(cast("object", response), "ResponseMetadata"), "HTTPStatusCode"))
     if _package(error) not in _SDKS and peek(response, "elapsed") is None:
         # httpx's client sets `elapsed` when it has read a response, and a response without it raises there.
         return None
     return _http_status(peek(response, "status_code"))
 
 
-_SDKS: Final = frozenset({"openai", "anthropic", "httpx"})
+_SDKS: Final = frozenset({"openai", "anthropic", "httpx", "httpx2"})
 """Packages whose own exceptions carry a response only when one came."""
 
 
@@ -136,7 +142,10 @@ def _package(thing: object) -> str:
 
 def _http_status(value: object) -> int | None:
     status = integer(value)
-    return status if status is not None and 100 <= status <= 599 else None
+    return status if status in _STATUSES else None
+
+
+_STATUSES: Final = range(100, 600)
 
 
 # --- the category ----------------------------------------------------------------------------
@@ -148,8 +157,8 @@ def _category(chain: list[BaseException], settled: BaseException | None, status:
     if specific is not None:
         return specific
     if status is not None:
-        generic = category(root, GENERIC) if 400 <= status < 500 else None
-        return generic if generic in ("bad_request", "not_found") and status != 429 else category_by_status(status)
+        generic = category(root, GENERIC) if is_client_error(status) else None
+        return "not_found" if generic == "not_found" else category_by_status(status)
     if settled is not None:
         return "timeout" if is_timeout(settled) else "connection"
     return _unsettled(chain)
