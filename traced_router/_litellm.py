@@ -11,7 +11,7 @@ unless a line says otherwise. It must not know OpenTelemetry.
 import dataclasses
 import inspect
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any, Final, Literal, TypeAlias, cast
@@ -529,6 +529,8 @@ def cooldown_arguments(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tupl
 # What is private in litellm's answers, streams and exceptions. Nothing here raises on odd objects.
 
 _NOTHING: Final[Mapping[str, object]] = {}
+_untyped: Final = cast("Any", litellm)
+"""litellm where its own types are unknown to a strict checker."""
 
 
 def fields(thing: object) -> Mapping[str, object]:
@@ -537,29 +539,34 @@ def fields(thing: object) -> Mapping[str, object]:
         return cast("dict[str, object]", thing)
     try:
         own = thing.__dict__
-    except AttributeError:
+        extra = getattr(thing, "__pydantic_extra__", None)
+        found = {**own, **extra} if extra else own
+    except Exception:  # noqa: BLE001  # no dict, or an object that hides it
         return _NOTHING
-    extra = getattr(thing, "__pydantic_extra__", None)
-    return {**own, **extra} if extra else own
+    return found
 
 
 def hidden_params(thing: object) -> Mapping[str, object]:
-    """``_hidden_params`` of an answer, a chunk or a stream: a dict, or a pydantic ``HiddenParams``."""
-    try:
-        private = thing.__pydantic_private__  # type: ignore[attr-defined]
-        hidden = private.get("_hidden_params") if private else None
-    except AttributeError:
-        hidden = getattr(thing, "_hidden_params", None)
+    """``_hidden_params`` of an answer, a chunk or a stream: private in pydantic, a field, or an entry of a dict."""
+    private = cast("object", getattr(thing, "__pydantic_private__", None))
+    hidden = fields(cast("object", private) if isinstance(private, dict) else thing).get("_hidden_params")
     return _NOTHING if hidden is None else fields(hidden)
 
 
-def guess_provider(model: str, api_base: str | None) -> tuple[str, str] | None:
-    """The model without its prefix and litellm's name of its provider; ``None`` when litellm knows none."""
+def guess_provider(model: str, api_base: str | None) -> tuple[str, str | None]:
+    """The model without its prefix, and litellm's name of its provider, if it knows one.
+
+    litellm prints a list of providers when it does not, unless it is told to be quiet.
+    """
+    quiet = litellm.suppress_debug_info
+    litellm.suppress_debug_info = True
     try:
-        found = litellm.get_llm_provider(model=model, api_base=api_base)
-    except Exception:  # noqa: BLE001 - litellm raises BadRequestError, and more on odd names
-        return None
-    return found[0], found[1]
+        name, provider, *_ = litellm.get_llm_provider(model=model, api_base=api_base)
+    except Exception:  # noqa: BLE001  # it raises BadRequestError, and more on odd names
+        return model, None
+    finally:
+        litellm.suppress_debug_info = quiet
+    return name, provider
 
 
 def mid_stream_original(error: BaseException) -> BaseException | None:
@@ -591,7 +598,7 @@ def responses_seen(error: BaseException) -> list[object]:
     for frame in _frames(error):
         for value in list(frame.f_locals.values()):
             package = type(value).__module__.partition(".")[0]
-            if package in ("httpx", "requests"):
+            if package in ("httpx", "httpx2", "requests"):
                 seen.append(value)
             elif package == "openai":  # LegacyAPIResponse, APIResponse, AsyncAPIResponse
                 seen.append(getattr(value, "http_response", None))
@@ -616,10 +623,154 @@ def _frames(error: BaseException) -> Iterator[FrameType]:
     step = error.__traceback__
     while step is not None:
         module = _module(step.tb_frame)
-        if module.startswith(("litellm.", "openai.", "httpx.")) and not module.startswith(_ROUTERS):
+        if module.startswith(("litellm.", "openai.", "httpx")) and not module.startswith(_ROUTERS):
             yield step.tb_frame
         step = step.tb_next
 
 
 def _module(frame: FrameType) -> str:
     return str(frame.f_globals.get("__name__", ""))
+
+
+# ... of streams
+
+
+def stream_layers(stream: object) -> list[object]:
+    """A stream and what it wraps, outermost first: litellm wraps a provider's stream up to four times."""
+    layers: list[object] = []
+    while stream is not None and len(layers) < _MAX_LAYERS:
+        layers.append(stream)
+        own = fields(stream)
+        stream = next((inner for name in _INNER if (inner := own.get(name)) is not None), None)
+    return layers
+
+
+_MAX_LAYERS: Final = 6
+_INNER: Final = ("inner", "_inner", "_source_iterator", "completion_stream")
+"""Of text completions (1.106 on, and 1.95), of anthropic's messages (1.106 on), and of most."""
+
+
+def provider_chunks(layers: Iterable[object]) -> list[object] | None:
+    """The chunks that litellm keeps of a chat stream, with the usage that it strips from those that it hands out.
+
+    ``CustomStreamWrapper.chunks`` has what the provider sent, and not litellm's own estimate of the
+    tokens, which it adds to the last chunk's ``_hidden_params`` (1.95, 1.109; zeros on 1.106).
+    """
+    for layer in layers:
+        chunks = fields(layer).get("chunks")
+        if isinstance(chunks, list):
+            return cast("list[object]", chunks)
+    return None
+
+
+def completed_response(layers: Iterable[object]) -> object:
+    """The response of a responses stream that has been read to its end."""
+    for layer in layers:
+        event = fields(layer).get("completed_response")
+        if event is not None:
+            return fields(event).get("response")
+    return None
+
+
+# ... of prices
+
+
+def is_free(hidden: Mapping[str, object], *names: object) -> bool:
+    """Whether litellm knows the price of a call, and it is nothing.
+
+    litellm's cost of a model that it has no price of is 0.0 too (seen on 1.95.1 to 1.109.1): a router
+    registers each deployment in ``litellm.model_cost`` under its id, with a price only if it has one.
+    """
+    name = hidden.get("litellm_model_name")
+    for key in (hidden.get("model_id"), name, *names):
+        if not isinstance(key, str):
+            continue
+        for spelling in (key, key.partition("/")[2]):
+            known = _known_price(fields(_untyped.model_cost.get(spelling)))
+            if known is not None:
+                return known == 0
+    return False
+
+
+def _known_price(entry: Mapping[str, object]) -> float | None:
+    prices = [v for k in _PRICES if isinstance(v := entry.get(k), int | float)]
+    return max(prices) if prices else None
+
+
+_PRICES: Final = (
+    "input_cost_per_token",
+    "output_cost_per_token",
+    "input_cost_per_second",
+    "output_cost_per_second",
+    "input_cost_per_character",
+    "output_cost_per_character",
+    "input_cost_per_query",
+    "input_cost_per_image",
+    "output_cost_per_image",
+    "ocr_cost_per_page",
+)
+
+
+def as_response(usage: object, model: str | None, model_id: object) -> object:
+    """A chat completion with this usage, for litellm to compute the cost of."""
+    response = _untyped.ModelResponse(model=model, usage=usage)
+    response._hidden_params = {"model_id": model_id}  # noqa: SLF001
+    return cast("object", response)
+
+
+def cost_of_stream(layers: Iterable[object], response: object) -> object:
+    """What litellm computes for a stream that amounts to ``response``, custom prices included.
+
+    litellm does so at the end of its success handler, which runs later, in a task. Its calculator
+    also knows base models, tiers and regions. Where no stream leads to it (anthropic's messages),
+    the price is looked up by name.
+    """
+    for layer in layers:
+        own = fields(layer)
+        logging = own.get("logging_obj") or own.get("litellm_logging_obj")
+        if logging is not None:
+            known = cast("Any", logging)  # its method is public from 1.106 on
+            calculate = getattr(known, "response_cost_calculator", None) or known._response_cost_calculator  # noqa: SLF001
+            return cast("object", calculate(result=response))
+    return cost_by_name(response)
+
+
+def cost_by_name(response: object) -> object:
+    """The cost of a response by its model's name and its deployment's custom price; ``None`` when litellm has none."""
+    owner = hidden_params(response).get("model_id")
+    entry = fields(_untyped.model_cost.get(owner)) if isinstance(owner, str) else _NOTHING
+    if not entry:
+        return None  # whose deployment it is, and at which price, is not known
+    try:
+        return cast(
+            "object",
+            _untyped.completion_cost(
+                completion_response=response,
+                model=fields(response).get("model"),
+                custom_pricing=_known_price(entry) is not None,
+                router_model_id=owner,
+                base_model=entry.get("base_model"),
+            ),
+        )
+    except Exception:  # noqa: BLE001  # it raises for a model that it has no price of
+        return None
+
+
+def anthropic_usage(usage: Mapping[str, object]) -> object:
+    """anthropic's own usage as litellm's, cache writes and reads included."""
+    count = _untyped.AnthropicConfig().calculate_usage
+    return cast("object", count(usage_object=dict(usage), reasoning_content=None))
+
+
+def plain_usage(
+    input_tokens: int | None, output_tokens: int | None, cached: int | None, reasoning: int | None
+) -> object:
+    """Token counts as litellm's usage."""
+    counts = {
+        "prompt_tokens": input_tokens,
+        "completion_tokens": output_tokens,
+        "total_tokens": (input_tokens or 0) + (output_tokens or 0),
+        "prompt_tokens_details": None if cached is None else {"cached_tokens": cached},
+        "reasoning_tokens": reasoning,
+    }
+    return cast("object", _untyped.Usage(**counts))
