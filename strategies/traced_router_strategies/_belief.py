@@ -5,8 +5,9 @@ strategy's business. The cost is computed when something happened, or when time 
 change it, and kept in between: a pick only reads it.
 """
 
-from collections.abc import Mapping
-from math import inf
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import inf, log
 from typing import Final
 
 from traced_router.strategy import AttributeValue, Outcome, Reason
@@ -56,33 +57,42 @@ class Group:
         scatter: what the work model cannot explain.
         evidence: of the capacity, over all deployments.
         allowance: for trials.
+        calibration: scatter of the logarithm of how long calls took, against what was predicted.
         typical: pace at which its calls are served at light load, seconds per unit of work; 0 before the first.
     """
 
-    __slots__ = ("allowance", "evidence", "scatter", "typical", "work")
+    __slots__ = ("allowance", "calibration", "evidence", "scatter", "typical", "work")
 
     def __init__(self) -> None:
         self.work = WorkModel()
         self.scatter = Scatter()
+        self.calibration = Scatter()
         self.evidence = Evidence()
         self.allowance = Allowance()
         self.typical = 0.0
 
 
+@dataclass(slots=True, eq=False)
 class Flight:
-    """One call on its way: what the deployment looked like when it left."""
+    """One call on its way: what the deployment looked like when it left.
 
-    __slots__ = ("group", "lost", "pace", "sent", "started_at", "trial")
+    Attributes:
+        group: the call's.
+        started_at: when it left.
+        lost: what the deployment's clocks had lost.
+        pace: what was believed.
+        expected: seconds that a typical call was expected to take.
+        meters: of the rate limits.
+        trial: it was sent to find out whether the deployment has recovered.
+    """
 
-    def __init__(
-        self, group: Group, lost: tuple[float, ...], pace: float, sent: int, now: float, *, trial: bool
-    ) -> None:
-        self.group = group
-        self.lost = lost
-        self.pace = pace
-        self.sent = sent
-        self.started_at = now
-        self.trial = trial
+    group: Group
+    started_at: float
+    lost: Sequence[float]
+    pace: float
+    expected: float
+    meters: tuple[float, float]
+    trial: bool
 
 
 class Deployment:
@@ -94,6 +104,7 @@ class Deployment:
         inflight: calls of this router in flight.
         costs: of sending one more typical call there, seconds: for a whole answer, and for a first chunk.
         seconds: that such a call would take.
+        likely: the same with failures and tries again counted in, or what is hoped of a trial.
         reason: what the costs rest on: ``cold_start``, ``probe`` or ``lowest_score``.
         fresh_until: until when the costs hold if nothing happens.
         throttle: its rate limits.
@@ -103,7 +114,7 @@ class Deployment:
     __slots__ = (
         "_alarm", "_belief", "_clocks", "_echo", "_facts", "_failure_rate", "_failure_seconds", "_first",
         "_first_samples", "_group", "_heard", "_lone", "_mix", "_overdue", "_pace", "_trials", "_unit", "_usual",
-        "closed_for", "costs", "fresh_until", "id", "index", "inflight", "reason", "seconds", "throttle",
+        "closed_for", "costs", "fresh_until", "id", "index", "inflight", "likely", "reason", "seconds", "throttle",
     )  # fmt: skip
 
     def __init__(self, id_: str, group: Group, now: float) -> None:
@@ -113,6 +124,7 @@ class Deployment:
         self.throttle = Throttle()
         self.costs = (0.0, 0.0)
         self.seconds = 0.0
+        self.likely = 0.0
         self.reason: Reason = "cold_start"
         self.fresh_until = -inf
         self._group = group
@@ -138,13 +150,15 @@ class Deployment:
     def start(self, now: float) -> Flight:
         """A call is sent there."""
         self._advance(now)
-        self.throttle.started(now)
+        work = self._group.work
+        meters = self.throttle.started(now, work.mean_prompt + work.mean_output)
         trial = self.reason == "probe" and self.inflight == 0
         if trial:
             self._trials.started(self._lone, self._group.allowance, now)
         self.inflight += 1
         self.fresh_until = -inf
-        return Flight(self._group, tuple(self._clocks.lost), self._lone, self.throttle.sent, now, trial=trial)
+        lost = tuple(self._clocks.lost)
+        return Flight(self._group, now, lost, self._lone, self.likely, meters, trial)
 
     def first_chunk(self, flight: Flight, now: float, work: float) -> None:
         """The first chunk of a call came, before which about that much work was done."""
@@ -168,7 +182,7 @@ class Deployment:
         self._advance(now)
         self.inflight -= 1
         self.fresh_until = -inf
-        self.throttle.finished(outcome, flight.started_at, flight.sent)
+        self.throttle.finished(outcome, flight.started_at, flight.meters)
         if outcome.status == "ok":
             self._succeed(flight, features, outcome.seconds, now)
         else:
@@ -255,19 +269,23 @@ class Deployment:
         first = self._first if self._first_samples > 0.0 else lone
         first *= work.until_first_chunk(work.mean_prompt, 0.0) * crowding * loaded / lone * overdue
         first += _TAIL * cost
+        self.likely = seconds
         if self._failure_rate > 0.0:
             odds = min(_MAX_ODDS, self._failure_rate / (1.0 - self._failure_rate + 1e-9))
-            cost += odds * (self._failure_seconds + seconds)
+            wasted = odds * (self._failure_seconds + seconds)
+            self.likely += wasted
+            cost += wasted
             first += odds * (self._failure_seconds + first)
         self.costs = (cost, first)
         self.reason = "lowest_score"
-        if crowd > 0.0:
+        if self.inflight or heard.inflight > 0.0:
             due_per_second = max(1.0, self.inflight) / (self._loaded(crowd) * unit)
             self.fresh_until = now + alarm.next_look(due_per_second)
             return
         hope, self.fresh_until = self._trials.hope(cost, unit, self._group.typical, self._group.allowance, now)
         if hope < cost:
             self.costs = (hope, first * hope / cost)
+            self.likely = hope
             self.reason = "probe"
 
     def _guess(self) -> None:
@@ -282,6 +300,7 @@ class Deployment:
             self.seconds = (self._group.typical or 1.0) * self._unit * load
             cost = self.seconds * crowd
             self.reason = "cold_start"
+        self.likely = cost
         work = self._group.work
         share = work.until_first_chunk(work.mean_prompt, 0.0) / work.work(work.mean_prompt, 0.0, work.mean_output)
         self.costs = (cost, (share + _TAIL) * cost)
@@ -318,6 +337,8 @@ class Deployment:
             evidence=group.evidence,
             trial=flight.trial,
         )
+        if flight.expected > 0.0:
+            group.calibration.add(log(max(1e-9, elapsed) / flight.expected))
         if features is not None and pace.seen > 1:
             main = self._belief.main
             group.work.observe(features, self._clocks.service(elapsed, flight.lost, main) / pace.means[main])
