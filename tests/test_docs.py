@@ -17,6 +17,7 @@ import pytest
 from opentelemetry import trace
 from opentelemetry.util._once import Once
 
+from traced_router._litellm import BATCHES, ENTRIES
 from traced_router.testing import FakeProvider
 
 ROOT = Path(__file__).parent.parent
@@ -66,6 +67,17 @@ def test_the_blocks_of_a_page_run(page: Path, surroundings: dict[str, object]) -
                 runner.run(eval(code, surroundings))  # noqa: S307 - our own documentation
             else:
                 exec(code, surroundings)  # noqa: S102 - our own documentation
+
+
+def test_every_method_stands_in_the_table_of_entry_points() -> None:
+    page = (ROOT / "docs" / "reference" / "entry-points.md").read_text("utf-8")
+    said = {
+        name: row["operation"]
+        for row in re.finditer(r"^\| (?P<names>`[^|]*) \| (?P<operation>[^|]*) \|", page, re.MULTILINE)
+        for name in re.findall(r"`(\w+)`", row["names"])
+    }
+    assert {entry.name: said.get(entry.name) for entry in ENTRIES} == {e.name: f"`{e.operation}`" for e in ENTRIES}
+    assert set(BATCHES) <= set(said)
 
 
 def test_blocks_are_found_shown_or_hidden_and_only_in_python() -> None:
