@@ -1,29 +1,31 @@
-"""``prefix-affinity``: the least outstanding work, where a cached prompt is less work.
+"""``prefix-affinity``: the shortest predicted time, where a cached prompt is less work.
 
-Algorithm. Work is counted in seconds of a typical model: so much for a call, for each prompt token
-that is not cached, for each that is, for each output token (``_work``). A deployment is ranked by
+Algorithm. A call is so much work: a constant, so much for each prompt token that is not cached, for
+each that is, for each output token (``_work``, with its prior for coefficients). For each deployment
 
-    pace × (work outstanding there + work that this call would be there)
+    pace × (calls in flight + 6) / (calls in flight when the pace was learnt + 6) × work there
 
-and the lowest wins; *pace* is a decayed mean of what calls took there, per unit of work that was
-outstanding when they left. A prompt whose prefix a deployment has is less work there (how much of
-it is still cached is learnt from the providers' counts, ``_prefixes``), so sessions stay where they
-were, until the queue there outweighs the prefill that is saved: affinity is a term of the
-predicted work, not a rule.
+is predicted, in seconds, and the lowest wins; *pace* is a decayed mean of seconds per unit of work.
+A prompt whose prefix a deployment has is less work there (how much of it is still cached is
+learnt from the providers' counts, ``_prefixes``), so sessions stay where they were, until the queue
+there outweighs the prefill that is saved: affinity is a term of the predicted work, not a rule. A
+miss is charged twice, since it displaces another prefix that will be missed in turn.
 
-Source. NVIDIA Dynamo's KV-aware router (prefill blocks to compute + blocks active); llm-d's and
-vLLM production-stack's prefix-aware scorers; SGLang's cache-aware router, without its threshold.
-Preble (Srivatsa et al. 2024) for exploiting and exploring at once.
+Source. NVIDIA Dynamo's KV-aware router (prefill to compute + load); llm-d's and vLLM
+production-stack's prefix-aware scorers; SGLang's cache-aware router, without its threshold;
+Preble (Srivatsa et al. 2024) for exploiting and exploring at once. The 6 softens the load as a
+batch does; it was fitted by simulation (``benchmarks/strategies.py``).
 
-Cost. 3–5 µs a pick at any number of candidates; 300 bytes per deployment, 100–200 per prefix
+Cost. 4–6 µs a pick at any number of candidates; 300 bytes per deployment, 100–200 per prefix
 (16,384 at most).
 
 Needs to know. ``affinity_key`` and ``input_size``; the providers' counts of cached tokens, if they
 tell.
 
-Use it for long shared prompts on deployments of one kind: agents, chat over documents, on
-self-hosted engines. ``least-expected-completion`` has the same term, and also learns capacity, speed
-and failures; this one is easier to follow, and surer where nothing can be learnt from latency.
+Use it for long shared prompts: agents, chat over documents, on self-hosted engines, when the
+decision should be simple to follow. ``least-expected-completion`` has the same term; it also
+learns the capacity of the deployments and what calls cost, sees missing answers, and is faster in
+every world that we have measured.
 """
 
 import random
@@ -38,43 +40,102 @@ from traced_router_strategies._inflight import InFlightStrategy
 from traced_router_strategies._load import DecayedMean
 from traced_router_strategies._prefixes import Prefixes
 from traced_router_strategies._table import Table
+from traced_router_strategies._trials import Allowance, Trials
 from traced_router_strategies._work import WorkModel
 
+_SOFTENING: Final = 6.0
 _MEMORY: Final = 20.0
 """Calls over which a pace is averaged."""
 
 _FAILED: Final = 4.0
 """A failure counts as a call this many times slower than usual."""
 
-_FADE_SECONDS: Final = 8.0
-"""A deployment that has had no call for so long is taken at the group's pace: it may have recovered."""
+_BETTER: Final = 0.7
+"""A trial that found a pace below this share of what was believed shows a recovery."""
 
 _MAX_GROUPS: Final = 256
-
-
-class _Deployment:
-    """One deployment. Not locked: its owner is."""
-
-    __slots__ = ("id", "index", "outstanding", "pace", "seen_at")
-
-    def __init__(self, id_: str) -> None:
-        self.id = id_
-        self.index = 0
-        self.outstanding = 0.0
-        self.pace = DecayedMean(_MEMORY)
-        self.seen_at = -inf
 
 
 class _Group:
     """What the deployments of a group share. Not locked: its owner is."""
 
-    __slots__ = ("pace", "prefixes", "remembered", "work")
+    __slots__ = ("allowance", "pace", "prefixes", "remembered", "work")
 
     def __init__(self) -> None:
+        self.allowance = Allowance()
         self.work = WorkModel()
         self.prefixes = Prefixes()
         self.pace = DecayedMean(5.0 * _MEMORY)
         self.remembered: Sequence[int] = ()
+
+
+class _Deployment:
+    """One deployment. Not locked: its owner is.
+
+    Attributes:
+        index: where it was found last among the candidates.
+        inflight: calls of this router in flight.
+        score: seconds per unit of work with one more call; by that it is ranked.
+        fresh_until: until when the score holds if nothing happens.
+    """
+
+    __slots__ = ("_crowd", "_seen", "_trials", "fresh_until", "id", "index", "inflight", "pace", "score", "trial")
+
+    def __init__(self, id_: str, now: float) -> None:
+        self.id = id_
+        self.index = 0
+        self.inflight = 0
+        self.pace = DecayedMean(_MEMORY)
+        self.score = 0.0
+        self.fresh_until = -inf
+        self.trial = False
+        self._crowd = DecayedMean(_MEMORY)
+        self._seen = 0
+        self._trials = Trials(now)
+
+    def refresh(self, group: _Group, elsewhere: float, now: float) -> None:
+        """Compute the score anew."""
+        crowd = self.inflight + elsewhere + 1.0
+        self.fresh_until = inf
+        self.trial = False
+        if self.pace.weight <= 0.0:  # every call that is out unanswered counts twice
+            self.score = (group.pace.value or 1.0) * crowd * (crowd + _SOFTENING) / (1.0 + _SOFTENING)
+            return
+        self.score = score = self.pace.value * (crowd + _SOFTENING) / (self._crowd.value + _SOFTENING)
+        if crowd <= 1.0:
+            self.score, self.fresh_until = self._trials.hope(score, 1.0, group.pace.value, group.allowance, now)
+            self.trial = self.score < score
+
+    def started(self, group: _Group, now: float) -> float | None:
+        """A call leaves; the pace that was believed, when the call is a trial."""
+        before = self.pace.value if self.trial and self.inflight == 0 else None
+        if before is not None:
+            self._trials.started(before, group.allowance, now)
+        group.allowance.called(now)
+        self.inflight += 1
+        self.fresh_until = -inf
+        return before
+
+    def answered(self, pace: float, crowd: float, before: float | None) -> None:
+        """A call of that pace was answered, which met so many others; ``before`` as :meth:`started` said."""
+        self._seen += 1
+        if before is not None:
+            self._trials.ended(pace, before)
+            if pace < _BETTER * before:
+                self.pace.weight = 0.0  # it has recovered: what was known before does not count
+        self.failed(pace, crowd)
+        self._trials.seen(self.pace.value, self._seen)
+
+    def failed(self, pace: float, crowd: float) -> None:
+        """A call counts as one of that pace."""
+        self.pace.observe(pace)
+        self._crowd.observe(crowd)
+
+    def ended(self, now: float) -> None:
+        """A call is not in flight any more."""
+        self.inflight -= 1
+        self._trials.idle_since = now
+        self.fresh_until = -inf
 
 
 class _Sent(NamedTuple):
@@ -82,9 +143,9 @@ class _Sent(NamedTuple):
 
     group: _Group
     deployment: _Deployment
-    work: float
-    ahead: float
+    crowd: float
     distance: int | None
+    before: float | None
 
 
 class PrefixAffinity(InFlightStrategy):
@@ -93,73 +154,49 @@ class PrefixAffinity(InFlightStrategy):
     Args:
         clock: seconds, monotonic.
         rng: breaks ties, and draws whom to look at in large groups.
+        spill: what a missed prefix costs the caches, on top of its own prefill and in units of it.
     """
 
     name = "prefix-affinity"
 
-    def __init__(self, *, clock: Callable[[], float] = time.monotonic, rng: random.Random | None = None) -> None:
+    def __init__(
+        self, *, clock: Callable[[], float] = time.monotonic, rng: random.Random | None = None, spill: float = 1.0
+    ) -> None:
         super().__init__(clock=clock, rng=rng)
+        self._spill = spill
         self._groups: Table[_Group] = Table(_MAX_GROUPS)
-        self._deployments: Table[_Deployment] = Table(spare=lambda one: one.outstanding <= 0.0)
+        self._deployments: Table[_Deployment] = Table(spare=lambda one: one.inflight == 0)
 
     def pick(self, request: RoutingRequest, candidates: Sequence[Candidate]) -> Decision:
-        """The deployment with the least work, this call included."""
+        """The deployment where the call will end first."""
         with self._lock:
             now = self._clock()
             group = self._group(request.model_group)
-            prompt, _, whole = _size(group.work, request)
-            left: dict[str, float] = {}
+            base, fresh, cached, written = group.work.coefficients
+            prompt = request.input_size or group.work.mean_prompt
+            work = base + fresh * prompt + written * group.work.mean_output
+            left: Mapping[str, float] = {}
             if (key := request.affinity_key) is not None:
-                _, fresh, cached, _ = group.work.coefficients
-                left = group.prefixes.work_left(key, (fresh - cached) * prompt / whole)
+                left = group.prefixes.work_left(key, (fresh - cached) * prompt / work)
             positions = self._positions(group, candidates, left)
-            looked_at = [self._meet(candidates[position].id, position) for position in positions]
-            paces = self._paces(looked_at, group.pace.value or 1.0, now)
-            works = [one.outstanding + whole for one in looked_at]
+            looked_at = [self._look(group, candidates[position].id, position, now) for position in positions]
+            scores = [one.score for one in looked_at]
             if left:
-                works = [
-                    work - whole * (1.0 - left.get(one.id, 1.0)) for work, one in zip(works, looked_at, strict=True)
-                ]
-            if theirs := self._theirs:
-                works = [work + whole * theirs.get(one.id, 0.0) for work, one in zip(works, looked_at, strict=True)]
-            scores = [work * pace for work, pace in zip(works, paces, strict=True)]
+                elsewhere = 1.0 + self._spill * (1.0 - min(left.values()))
+                scores = [score * left.get(one.id, elsewhere) for score, one in zip(scores, looked_at, strict=True)]
             choice = lowest_two(scores, self._rng)
             chosen = looked_at[choice.first]
             second = None if choice.second is None else looked_at[choice.second]
             group.remembered = (chosen.index, chosen.index if second is None else second.index)
-            return self._decide(chosen, second, choice, left, any(one.id in left for one in looked_at), len(positions))
+            could_follow = bool(left) and any(one.id in left for one in looked_at)
+            return _decide(chosen, second, choice, left if could_follow else None, work, len(positions))
 
-    def _decide(
-        self,
-        chosen: _Deployment,
-        second: _Deployment | None,
-        choice: Choice,
-        left: dict[str, float],
-        could_follow: bool,  # noqa: FBT001
-        considered: int,
-    ) -> Decision:
-        facts: dict[str, AttributeValue] = {
-            "outstanding_work": round(chosen.outstanding, 3),
-            "pace": round(chosen.pace.value, 4),
-            "work_left": round(left.get(chosen.id, 1.0), 3),
-        }
-        reason: Reason = "tie_random" if choice.tied else "lowest_score"
-        if could_follow:
-            reason = "affinity_hit" if chosen.id in left else "affinity_spill"
-        elif chosen.pace.weight <= 0.0:
-            reason = "cold_start"
-        return Decision(
-            chosen.id,
-            "only_candidate" if second is None else reason,
-            choice.score,
-            "expected_seconds",
-            None if second is None else second.id,
-            choice.second_score,
-            considered,
-            self._mine.get(chosen.id, 0),
-            choice.score if chosen.pace.weight > 0.0 else None,
-            facts,
-        )
+    def absorb_state(self, peers: Sequence[Mapping[str, Sequence[float]]]) -> None:
+        """Sum up what the peers have in flight; it replaces the last sum."""
+        super().absorb_state(peers)
+        with self._lock:
+            for one in self._deployments.states.values():
+                one.fresh_until = -inf
 
     def _positions(self, group: _Group, candidates: Sequence[Candidate], left: Mapping[str, float]) -> Sequence[int]:
         total = len(candidates)
@@ -169,16 +206,10 @@ class PrefixAffinity(InFlightStrategy):
         holders = [known[id_].index for id_ in left if id_ in known]
         return shortlist(total, (*group.remembered, *holders), self._rng)
 
-    def _paces(self, looked_at: Sequence[_Deployment], typical: float, now: float) -> Sequence[float]:
-        """Of those that have none yet the group's, of those that have been idle for long no worse than it."""
-        since = now - _FADE_SECONDS
-        return [
-            one.pace.value if one.seen_at > since or one.outstanding > 0.0 else min(one.pace.value or typical, typical)
-            for one in looked_at
-        ]
-
-    def _meet(self, id_: str, position: int) -> _Deployment:
-        one = self._deployments.states.get(id_) or self._deployments.add(id_, _Deployment(id_))
+    def _look(self, group: _Group, id_: str, position: int, now: float) -> _Deployment:
+        one = self._deployments.states.get(id_) or self._deployments.add(id_, _Deployment(id_, now))
+        if now >= one.fresh_until:
+            one.refresh(group, self._theirs.get(id_, 0.0), now)
         one.index = position
         return one
 
@@ -187,48 +218,71 @@ class PrefixAffinity(InFlightStrategy):
 
     def _begin(self, ticket: Ticket) -> _Sent:
         group = self._group(ticket.model_group)
-        one = self._deployments.states.get(ticket.id) or self._deployments.add(ticket.id, _Deployment(ticket.id))
+        now = ticket.started_at
+        one = self._deployments.states.get(ticket.id) or self._deployments.add(ticket.id, _Deployment(ticket.id, now))
         self._deployments.touch(ticket.id)
-        prompt, output, _ = _size(group.work, ticket.request)
         key = ticket.request.affinity_key
         distance = None if key is None else group.prefixes.sent(key, ticket.id)
-        cached = 0.0 if distance is None else prompt * group.prefixes.share(distance)
-        work = group.work.work(prompt - cached, cached, output)
-        sent = _Sent(group, one, work, one.outstanding, distance)
-        one.outstanding += work
-        one.seen_at = ticket.started_at
-        return sent
+        before = one.started(group, now)
+        return _Sent(group, one, one.inflight + self._theirs.get(ticket.id, 0.0), distance, before)
 
     def _learn(self, ticket: Ticket, outcome: Outcome, note: object) -> None:
         if not isinstance(note, _Sent):
             return
         group, one = note.group, note.deployment
-        # Rounding must not pile up over millions of calls: nothing in flight is nothing outstanding.
-        one.outstanding = max(0.0, one.outstanding - note.work) if ticket.id in self._mine else 0.0
-        one.seen_at = outcome.finished_at
-        pace = outcome.seconds / (note.ahead + note.work)
+        crowd = (note.crowd + one.inflight + self._theirs.get(ticket.id, 0.0)) / 2.0
+        one.ended(outcome.finished_at)
         if outcome.status == "ok":
-            one.pace.observe(pace)
+            pace = outcome.seconds / _measure(group, note, outcome)
+            one.answered(pace, crowd, note.before)
             group.pace.observe(pace)
-            _count(group, note, outcome)
         elif outcome.status in ("error", "timeout", "rate_limited"):
-            one.pace.observe(max(pace, _FAILED * (one.pace.value or group.pace.value or 1.0)))
+            usual = one.pace.value or group.pace.value or 1.0
+            one.failed(max(outcome.seconds / group.work.mean_work, _FAILED * usual), crowd)
 
 
-def _size(model: WorkModel, request: RoutingRequest) -> tuple[float, float, float]:
-    """Tokens in, tokens out, and the work of a call where nothing is cached."""
-    prompt = float(request.input_size or model.mean_prompt)
-    output = model.mean_output
-    if request.max_output_tokens is not None:
-        output = min(output, float(request.max_output_tokens))
-    return prompt, output, model.work(prompt, 0.0, output)
+def _decide(
+    chosen: _Deployment,
+    second: _Deployment | None,
+    choice: Choice,
+    left: Mapping[str, float] | None,
+    work: float,
+    considered: int,
+) -> Decision:
+    facts: dict[str, AttributeValue] = {"pace": round(chosen.pace.value, 4), "work": round(work, 4)}
+    reason: Reason = "tie_random" if choice.tied else "lowest_score"
+    share = 1.0
+    if left is not None:
+        reason = "affinity_hit" if chosen.id in left else "affinity_spill"
+        share = left.get(chosen.id, 1.0)
+        facts["work_left"] = round(share, 3)
+    known = chosen.pace.weight > 0.0
+    if not known:
+        reason = "cold_start"
+    return Decision(
+        chosen.id,
+        "only_candidate" if second is None else reason,
+        choice.score * work,
+        "expected_seconds",
+        None if second is None else second.id,
+        None if choice.second_score is None else choice.second_score * work,
+        considered,
+        chosen.inflight,
+        chosen.score * work * share if known else None,
+        facts,
+    )
 
 
-def _count(group: _Group, note: _Sent, outcome: Outcome) -> None:
-    """Sizes, and what was cached."""
+def _measure(group: _Group, note: _Sent, outcome: Outcome) -> float:
+    """The work of a call that ended; its sizes, and what was cached, are learnt."""
     prompt, cached, output = outcome.input_tokens, outcome.cached_input_tokens, outcome.output_tokens
     if prompt is None or output is None:
-        return
-    group.work.count(note.work, prompt, output)
-    if cached is not None and note.distance is not None and prompt > 0:
+        return group.work.mean_work
+    if cached is None:
+        cached = 0 if note.distance is None else prompt
+    elif note.distance is not None and prompt > 0:
         group.prefixes.learn(note.distance, min(1.0, cached / prompt))
+    cached = min(cached, prompt)
+    work = group.work.work(prompt - cached, cached, output)
+    group.work.count(work, prompt, output)
+    return work
