@@ -136,6 +136,7 @@ class CallWatch:
         "_clock",
         "_finalizers",
         "_idle_since",
+        "_leaving",
         "_ledger",
         "context",
         "guard",
@@ -146,7 +147,8 @@ class CallWatch:
         self._attempt = attempt
         self._ledger = call.ledger
         self._clock = call.timeline.clock
-        self._idle_since = self._clock()
+        self._idle_since: int | None = self._clock()
+        self._leaving = False
         self._finalizers: tuple[weakref.finalize[..., Any], ...] = ()
         self.guard = call.guard
         self.context = context
@@ -158,18 +160,20 @@ class CallWatch:
     def pulling(self) -> None:
         """The time since the last chunk was the reader's."""
         try:
-            self._ledger.consumer_ns += self._clock() - self._idle_since
+            idle_since, self._idle_since = self._idle_since, None
+            if idle_since is not None:
+                self._ledger.consumer_ns += self._clock() - idle_since
         except Exception as fault:  # noqa: BLE001  # the caller wants its chunk
             self.guard.report("stream", fault)
 
     def got(self, chunk: object) -> None:
         """The reader gets a chunk."""
         try:
-            ledger = self._ledger
-            if not ledger.chunks:
-                self._call.first_chunk()
-            ledger.chunks += 1
             self._idle_since = self._clock()
+            ledger = self._ledger
+            ledger.chunks += 1
+            if ledger.chunks == 1:
+                self._call.first_chunk()
             if self._attempt is not None:
                 self._attempt.got(chunk)
         except Exception as fault:  # noqa: BLE001  # the caller gets its chunk in any case
@@ -190,15 +194,18 @@ class CallWatch:
             self._over("abandoned", "abandoned")
 
     def closing(self) -> None:
-        """The reader has no more use for the stream."""
-        self.pulling()
-        if self._attempt is not None:
-            self._attempt.left()
+        """The reader has no more use for the stream; in the midst of a pull, it is the stream that tidies up."""
+        self._leaving = self._idle_since is not None
+        if self._leaving:
+            self.pulling()
+            if self._attempt is not None:
+                self._attempt.left()
 
     @fails_open("stream")
     def closed(self) -> None:
         """The reader closed the stream."""
-        self._over("abandoned", "closed")
+        if self._leaving:
+            self._over("abandoned", "closed")
 
     @fails_open("stream")
     def dropped(self) -> None:
