@@ -25,6 +25,8 @@ exclude_patterns = ["_extensions"]
 # Furo has no web fonts and no CDN: the site reads the same without a network.
 html_theme = "furo"
 html_title = "traced-router"
+html_static_path = ["_static"]
+html_css_files = ["trees.css"]
 
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
