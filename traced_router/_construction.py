@@ -78,6 +78,15 @@ def tracing(router: Any, arguments: Arguments, *, foreign: bool = False) -> Rout
     return made
 
 
+def adopt(router: Any) -> RouterTracing:
+    """The tracing of a live router that has become a traced one; made at its first call, which must not fail."""
+    try:
+        return tracing(router, Arguments())
+    except ConfigurationError as error:
+        logger.warning("a router is traced with the default settings: %s", error)
+        return tracing(router, Arguments(settings=TracedRouterSettings.model_construct()))
+
+
 def _say_what_is_missing(made: RouterTracing) -> None:
     lacking = [f"{layer} ({level})" for layer, level in made.capabilities.items() if level != "full"]
     if lacking:

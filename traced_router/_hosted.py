@@ -117,8 +117,10 @@ def _put_edge(facade: Any, tracing: RouterTracing, name: str, operation: str, mo
     if not callable(method):
         return
 
+    core = seams.core_of(facade)  # reading a facade's old members warns
+
     def begin(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Observer | None:
         model = kwargs.get("model") if model_at is None else argument("model", model_at, args, kwargs)
-        return tracing.enter(facade, operation, model, kwargs)
+        return tracing.enter(core, operation, model, kwargs)
 
     facade.__dict__[name] = around(method, begin)

@@ -415,8 +415,8 @@ def state(router: object, name: str, default: object = None) -> Any:
 
 def model_group_of(router: object, model: object) -> str | None:
     """The group that a caller's ``model`` stands for: a deployment's id becomes its group's name."""
-    if not isinstance(model, str):
-        return None if model is None else str(model)
+    if not isinstance(model, str) or not model:
+        return None if model is None else str(model) or None
     if model in (state(router, "model_names") or ()):
         return model
     indices = state(router, "model_id_to_deployment_index_map") or {}

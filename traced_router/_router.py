@@ -40,7 +40,7 @@ def _tracing(router: Any) -> RouterTracing:
     """The tracing of ``router``: made when first asked for, so that a live router can be adopted."""
     state = router.__dict__.get(_STATE)
     if state is None:
-        state = router.__dict__[_STATE] = _construction.tracing(router, _construction.Arguments())
+        state = router.__dict__[_STATE] = _construction.adopt(router)
     return state  # type: ignore[no-any-return]  # what this module put there
 
 

@@ -158,17 +158,14 @@ class RouterTracing:
             group = seams.group_of_provider_model(router, model) or seams.model_group_of(router, model)
         else:
             group = seams.model_group_of(router, model)
-        trace_id = kwargs.get(seams.TRACE_ID)
-        session_id = kwargs.get(seams.SESSION_ID)
-        user = kwargs.get("user")
         return CallFacts(
             operation,
             group,
-            trace_id=None if trace_id is None else str(trace_id),
+            trace_id=_given(kwargs, seams.TRACE_ID),
             strategy=seams.routing_strategy(router),
             streaming=kwargs.get("stream") is True,
-            session_id=None if session_id is None else str(session_id),
-            user_id=None if user is None else str(user),
+            session_id=_given(kwargs, seams.SESSION_ID),
+            user_id=_given(kwargs, "user"),
         )
 
     @fails_open("batch")
@@ -208,6 +205,12 @@ class RouterTracing:
 
         added.traced_router = True  # type: ignore[attr-defined]  # so that it is not wrapped twice
         setattr(cache, seams.ADD_COOLDOWN, added)
+
+
+def _given(kwargs: Mapping[str, object], name: str) -> str | None:
+    """A call's own id as text; an empty one says nothing."""
+    value = kwargs.get(name)
+    return None if value is None else str(value) or None
 
 
 def _weak_method(tracing: RouterTracing) -> Callable[[object, object, object], None]:

@@ -297,10 +297,11 @@ class Call:
 
     # --- what adapters tell ------------------------------------------------------------------
 
+    @fails_open("request")
     def adopt_trace_id(self, trace_id: object) -> None:
         """litellm has made its id."""
         if self._trace_id is None and trace_id is not None:
-            self._trace_id = text(str(trace_id), self._limits.string)
+            self._trace_id = text(str(trace_id), self._limits.string) or None
 
     @fails_open("selection")
     def select(self, model_group: str | None, hop: "Hop | None", owner: object = None) -> "Selection":
