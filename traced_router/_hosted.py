@@ -111,6 +111,24 @@ def build(
             _put_edge(facade, tracing, name, seams.operation_of(name), None)
 
 
+def let_adopt(kind: Any) -> None:
+    """Let a live router become a ``kind``: its class is its facade's, so its core has yet to follow.
+
+    Whoever adopts a router calls ``initialize_router_endpoints`` next, and calls it on the facade.
+    """
+    name = seams.INITIALIZE_ENDPOINTS
+
+    def initialize(self: Any, *args: Any, **kwargs: Any) -> Any:
+        core = seams.core_of(self)
+        if core is self:  # a core's class has its facade's among its bases
+            return getattr(super(kind, self), name)(*args, **kwargs)
+        if not seams.runs_overrides(core, type(self)):
+            core.__class__ = seams.core_class_of(type(self))
+        return getattr(core, name)(*args, **kwargs)
+
+    type.__setattr__(kind, name, initialize)  # an ordinary assignment goes to the core's class
+
+
 def _put_edge(facade: Any, tracing: RouterTracing, name: str, operation: str, model_at: int | None) -> None:
     """Trace one public method of ``facade`` from outside: its core runs none of the overrides."""
     method = getattr(facade, name, None)

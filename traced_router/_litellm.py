@@ -340,9 +340,18 @@ def core_of(router: Any) -> Any:
     return router.__dict__.get("_core", router)
 
 
+INITIALIZE_ENDPOINTS: Final = "initialize_router_endpoints"
+"""Makes the endpoints of a router anew."""
+
+
+def core_class_of(facade: type) -> Any:
+    """The class that litellm made of the methods of ``facade``, a hosted router's."""
+    return cast("Any", facade)._core_class  # noqa: SLF001
+
+
 def runs_overrides(core: object, facade: type) -> bool:
     """Whether ``core`` is of the class that carries the overrides of ``facade``."""
-    return isinstance(core, cast("Any", facade)._core_class)  # noqa: SLF001
+    return isinstance(core, core_class_of(facade))
 
 
 def host_base() -> type:

@@ -455,3 +455,6 @@ def _followed(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple
 
 # litellm's proxy reads which arguments a router takes.
 TracedRouter.__init__.__signature__ = _construction.signature(TracedRouter.__init__)  # type: ignore[attr-defined]
+
+if seams.ENGINE == "hosted":
+    _hosted.let_adopt(TracedRouter)
