@@ -75,7 +75,11 @@ class AttemptFollower:
         attempt.partial = self._partial
 
     def _partial(self) -> AnswerFacts:
-        return self._reader.finish(self._stream(), complete=False)
+        return self._said(complete=False)
+
+    def _said(self, *, complete: bool) -> AnswerFacts:
+        deployment_id = self._attempt.deployment.id
+        return self._reader.finish(self._stream(), complete=complete, deployment_id=deployment_id)
 
     def pulling(self) -> None:
         """Nothing to do: the attempt's time is what the call counts."""
@@ -93,7 +97,7 @@ class AttemptFollower:
     def ended(self, error: BaseException) -> None:
         """The provider's stream is over."""
         if isinstance(error, _EXHAUSTED):
-            self._attempt.succeed(self._reader.finish(self._stream(), complete=True))
+            self._attempt.succeed(self._said(complete=True))
         elif isinstance(error, Exception):
             self._attempt.fail(_readers.failure(error))
         else:
