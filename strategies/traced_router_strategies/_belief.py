@@ -16,7 +16,7 @@ from traced_router_strategies._capacity import CAPACITIES, Belief, Clocks, Evide
 from traced_router_strategies._pace import Pace, Scatter
 from traced_router_strategies._peers import NOTHING, Heard
 from traced_router_strategies._throttle import Throttle
-from traced_router_strategies._trials import Allowance, Trials
+from traced_router_strategies._trials import HOPE, TRIAL_SECONDS, Allowance, Trials
 from traced_router_strategies._work import WorkModel
 
 CLOSED: Final = 1e9
@@ -216,7 +216,7 @@ class Deployment:
         if self._mix:
             self._expect(now)
         else:
-            self._guess()
+            self._guess(now)
         if self.throttle.armed:
             self.closed_for = wait = self.throttle.opens_in(now)
             if wait > 0.0:
@@ -269,13 +269,10 @@ class Deployment:
         first = self._first if self._first_samples > 0.0 else lone
         first *= work.until_first_chunk(work.mean_prompt, 0.0) * crowding * loaded / lone * overdue
         first += _TAIL * cost
-        self.likely = seconds
-        if self._failure_rate > 0.0:
-            odds = min(_MAX_ODDS, self._failure_rate / (1.0 - self._failure_rate + 1e-9))
-            wasted = odds * (self._failure_seconds + seconds)
-            self.likely += wasted
-            cost += wasted
-            first += odds * (self._failure_seconds + first)
+        wasted = self._wasted(seconds)
+        self.likely = seconds + wasted
+        cost += wasted
+        first += self._wasted(first)
         self.costs = (cost, first)
         self.reason = "lowest_score"
         if self.inflight or heard.inflight > 0.0:
@@ -288,9 +285,10 @@ class Deployment:
             self.likely = hope
             self.reason = "probe"
 
-    def _guess(self) -> None:
-        """Nothing is known here yet: as others found it, or as good as any, with every call out counting twice."""
+    def _guess(self, now: float) -> None:
+        """Nothing is known here yet: as others found it; else worth a first call, after which every one out counts twice."""
         crowd = self._crowd() + 1.0
+        self.fresh_until = now + self._group.allowance.between  # what is typical may become known
         if self._heard.weight > 0.0:
             self.seconds = cost = self._heard.seconds
             self.reason = "lowest_score"
@@ -298,13 +296,23 @@ class Deployment:
             pairs = zip(self._belief.odds, CAPACITIES, strict=True)
             load = sum(odd * max(1.0, crowd / capacity) for odd, capacity in pairs)
             self.seconds = (self._group.typical or 1.0) * self._unit * load
-            cost = self.seconds * crowd
+            cost = self.seconds * (crowd if self.inflight else HOPE)
             self.reason = "cold_start"
+        if self._failure_rate > 0.0:
+            forgotten_at = self._trials.idle_since + TRIAL_SECONDS
+            if now < forgotten_at or self.inflight:
+                cost += self._wasted(self.seconds)
+            else:
+                self.reason = "probe"
         self.likely = cost
         work = self._group.work
         share = work.until_first_chunk(work.mean_prompt, 0.0) / work.work(work.mean_prompt, 0.0, work.mean_output)
         self.costs = (cost, (share + _TAIL) * cost)
-        self.fresh_until = inf
+
+    def _wasted(self, seconds: float) -> float:
+        """Seconds that failures cost a call which takes ``seconds`` when it does not fail: them, and as many tries."""
+        rate = self._failure_rate
+        return 0.0 if rate <= 0.0 else min(_MAX_ODDS, rate / (1.0 - rate + 1e-9)) * (self._failure_seconds + seconds)
 
     # --- learning ----------------------------------------------------------------------------
 

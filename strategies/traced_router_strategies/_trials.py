@@ -8,10 +8,11 @@ callers time.
 
 from typing import Final
 
-_HOPE: Final = 0.6
-"""A deployment that was this much better once is worth a trial, and hoped to be as good as that times this."""
+HOPE: Final = 0.6
+"""A deployment that was this much better once is worth a trial. What a trial is hoped to cost is this share of what
+is usual: low enough to be picked before deployments that are known to be usual."""
 
-_SECONDS: Final = 6.0
+TRIAL_SECONDS: Final = 6.0
 """Idle time before it is tried; with the time of a call, it is tried within 10 s of its recovery."""
 
 _PATIENCE: Final = 12
@@ -90,22 +91,22 @@ class Trials:
         usual = self.baseline * unit
         if self._mending and usual < cost:
             due, hope = self.idle_since, usual
-        elif usual < _HOPE * cost:
+        elif usual < HOPE * cost:
             late = allowance.between / _LATE_SHARE if self._in_vain >= _PATIENCE else 0.0
-            due, hope = self.idle_since + max(_SECONDS, late), _HOPE * usual
+            due, hope = self.idle_since + max(TRIAL_SECONDS, late), HOPE * usual
         else:
             due = max(self.idle_since + _DOUBT_SECONDS * 2.0 ** min(self._in_vain, 8), allowance.doubt_at)
-            hope = typical * unit
+            hope = HOPE * typical * unit
         return (cost, due) if now < due else (min(cost, hope), now + allowance.between)
 
     def started(self, pace: float, allowance: Allowance, now: float) -> None:
         """A trial leaves."""
-        if not self._mending and self.baseline >= _HOPE * pace:
+        if not self._mending and self.baseline >= HOPE * pace:
             allowance.spend(now)
 
     def ended(self, pace: float, before: float) -> None:
         """A trial found this pace, where that was believed."""
-        self._mending = pace < _HOPE * before or (self._mending and pace < before / _HOPE)
+        self._mending = pace < HOPE * before or (self._mending and pace < before / HOPE)
         self._in_vain = 0 if self._mending else min(self._in_vain + 1, _MOST_IN_VAIN)
 
     def seen(self, pace: float, observations: int) -> None:

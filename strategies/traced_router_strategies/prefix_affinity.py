@@ -40,7 +40,7 @@ from traced_router_strategies._inflight import InFlightStrategy
 from traced_router_strategies._load import DecayedMean
 from traced_router_strategies._prefixes import Prefixes
 from traced_router_strategies._table import Table
-from traced_router_strategies._trials import Allowance, Trials
+from traced_router_strategies._trials import HOPE, Allowance, Trials
 from traced_router_strategies._work import WorkModel
 
 _SOFTENING: Final = 6.0
@@ -98,8 +98,10 @@ class _Deployment:
         crowd = self.inflight + elsewhere + 1.0
         self.fresh_until = inf
         self.trial = False
-        if self.pace.weight <= 0.0:  # every call that is out unanswered counts twice
-            self.score = (group.pace.value or 1.0) * crowd * (crowd + _SOFTENING) / (1.0 + _SOFTENING)
+        if self.pace.weight <= 0.0:  # worth a first call, after which every one that is out counts twice
+            load = crowd * (crowd + _SOFTENING) / (1.0 + _SOFTENING) if self.inflight else HOPE
+            self.score = (group.pace.value or 1.0) * load
+            self.fresh_until = now + group.allowance.between  # what is usual may become known
             return
         self.score = score = self.pace.value * (crowd + _SOFTENING) / (self._crowd.value + _SOFTENING)
         if crowd <= 1.0:
