@@ -1,6 +1,7 @@
 """Followers and stand-ins, on streams of every shape, without litellm's router around them."""
 
 import asyncio
+import contextlib
 import gc
 import inspect
 import types
@@ -156,8 +157,7 @@ async def test_a_stand_in_is_pulled_in_its_context_only(heard):
 
     stand_in = streams.stand_in(stream(), heard)
     assert inspect.isasyncgen(stand_in)
-    async for _ in stand_in:
-        seen.append(trace.get_current_span().get_span_context().span_id)
+    seen += [trace.get_current_span().get_span_context().span_id async for _ in stand_in]
     assert seen == [2, 0]
     assert heard.said == ["pulling", "a", "pulling", StopAsyncIteration]
 
@@ -247,7 +247,7 @@ def test_a_generator_is_sent_thrown_to_and_returns(call, recorder):
         except ValueError:
             got = "thrown"
         got = [got, (yield "second")]
-        return got  # noqa: B901  # a coroutine of old
+        return got
 
     def outer():
         return (yield from follow(inner(), call))
@@ -609,11 +609,18 @@ def test_how_a_pull_that_raises_ends_a_request(call, attempt, recorder, error, e
     assert attempt.done
 
 
+@contextlib.contextmanager
+def handling(error):
+    """As inside ``except``."""
+    try:
+        raise error
+    except type(error):
+        yield
+
+
 def test_litellm_closes_a_stream_whose_provider_said_that_it_failed(call, attempt):
     follower = AttemptFollower(attempt, None)
-    try:
-        raise MidStreamFallbackError(message="overloaded", model="m", llm_provider="anthropic")
-    except MidStreamFallbackError:
+    with handling(MidStreamFallbackError(message="overloaded", model="m", llm_provider="anthropic")):
         follower.closing()
     assert attempt.failed
     follower.closed()
@@ -621,9 +628,7 @@ def test_litellm_closes_a_stream_whose_provider_said_that_it_failed(call, attemp
 
 def test_a_reader_that_closes_while_it_handles_an_error_of_its_own_has_left(call, attempt, recorder):
     watch = CallWatch(call, call.parent_context(None), AttemptFollower(attempt, None))
-    try:
-        raise MidStreamFallbackError(message="another stream's", model="m", llm_provider="anthropic")
-    except MidStreamFallbackError:
+    with handling(MidStreamFallbackError(message="another stream's", model="m", llm_provider="anthropic")):
         watch.closing()
         watch.closed()
     assert not attempt.failed

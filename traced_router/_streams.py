@@ -101,9 +101,9 @@ class _StandIn:
         self._anext: Any = getattr(stream, "__anext__", None)
         self._next: Any = getattr(stream, "__next__", None)
 
-    @property
-    def __class__(self) -> type:  # type: ignore[override]  # isinstance() asks this
-        return type(self._followed)
+    @property  # type: ignore[misc]  # isinstance() asks this, and nobody sets it
+    def __class__(self) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return cast("Any", type(self._followed))
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._followed, name)
@@ -164,7 +164,7 @@ def stand_in(stream: Any, follower: Follower, keep: object = None) -> Any:
         follower: hears of it.
         keep: what must live as long.
     """
-    kind = type(stream)
+    kind = cast("Any", type(stream))
     runs_async = hasattr(kind, "__anext__") or hasattr(kind, "__aiter__")
     runs_sync = hasattr(kind, "__next__") or hasattr(kind, "__iter__")
     chosen = _Both if runs_async and runs_sync else _Async if runs_async else _Sync
@@ -242,10 +242,10 @@ def _with_attempt(stream: Any, call: Call, attempt: Attempt) -> CallWatch:
 def _follow(stream: Any, watch: CallWatch) -> Any:
     if isinstance(stream, types.AsyncGeneratorType | types.GeneratorType):
         anew: Any = _regenerate_async if isinstance(stream, types.AsyncGeneratorType) else _regenerate
-        renewed = anew(stream, watch)
-        renewed.__name__, renewed.__qualname__ = stream.__name__, stream.__qualname__
+        renewed, inner = anew(stream, watch), cast("Any", stream)
+        renewed.__name__, renewed.__qualname__ = inner.__name__, inner.__qualname__
         # Closing a generator that was never started runs none of its code: it only lets go of the inner one.
-        watch.watch(renewed, stream)
+        watch.watch(renewed, inner)
         return renewed
     held = seams.held_by(stream)
     source = getattr(stream, held[0]) if held else None
@@ -257,7 +257,7 @@ def _follow(stream: Any, watch: CallWatch) -> Any:
                 setattr(stream, name, pulled)
     else:
         object.__setattr__(stream, _WATCH, watch)
-        stream.__class__ = _followed_class(type(stream))
+        stream.__class__ = _followed_class(cast("Any", type(stream)))
     watch.watch(stream)
     return stream
 

@@ -75,8 +75,9 @@ async def test_a_slot_is_free_when_its_stream_is_dropped(provider, router, recor
     await anext(stream)
     del stream
     async with asyncio.timeout(10):
-        while not await _takes(built):
-            await asyncio.sleep(0)  # the event loop closes the generator when it gets round to it
+        # The event loop closes the generator when it gets round to it.
+        while not await _takes(built):  # noqa: ASYNC110
+            await asyncio.sleep(0)
 
 
 # --- time -----------------------------------------------------------------------------------------
