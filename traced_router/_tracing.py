@@ -68,13 +68,16 @@ class FallbackPlan:
                 return "order"
             if hop.get(seams.EXCLUDED_IDS):
                 return "weighted"
+        return self._to_another_group()
+
+    def _to_another_group(self) -> str:
         if seams.is_inline_fallbacks(self.fallbacks):
             return seams.PLAIN_FALLBACK
         if seams.is_context_window(self.error) and self.context_window_fallbacks is not None:
             return "context_window"
         if seams.is_content_policy(self.error) and self.content_policy_fallbacks is not None:
             return "content_policy"
-        return "model_group" if seams.specific_fallback(self.fallbacks, self.groups) else "default"
+        return seams.PLAIN_FALLBACK if seams.specific_fallback(self.fallbacks, self.groups) else "default"
 
 
 class RouterTracing:

@@ -152,7 +152,10 @@ class Same:
             None if error else type(result),
             type(error) if error else None,
             str(error or ""),
-            {name: getattr(error, name, None) for name in ("status_code", "num_retries", "max_retries", "llm_provider")},
+            {
+                name: getattr(error, name, None)
+                for name in ("status_code", "num_retries", "max_retries", "llm_provider")
+            },
             hits,
             tuple(self._waits),
         )

@@ -6,6 +6,7 @@ import inspect
 import litellm
 import pytest
 from litellm.types.router import CustomRoutingStrategyBase
+from opentelemetry import trace
 
 from traced_router import TracedRouter
 from traced_router.testing import absent, assert_tree, span
@@ -63,8 +64,6 @@ def test_litellm_s_proxy_finds_every_argument():
 
 
 async def test_a_live_router_is_adopted(provider, recorder, monkeypatch):
-    from opentelemetry import trace
-
     monkeypatch.setattr(trace, "get_tracer_provider", lambda: recorder.provider)
     live = litellm.Router(model_list=[provider.deployment("dep-a")], num_retries=0)
     await live.acompletion("gpt-4o", MESSAGES)

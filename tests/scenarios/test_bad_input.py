@@ -1,6 +1,5 @@
 """Odd requests never break a call or a span; wrong arguments are said when a router is built."""
 
-import litellm
 import pytest
 
 from traced_router import ConfigurationError, TracedRouter, TracedRouterError, UnknownStrategyError
@@ -34,7 +33,7 @@ def test_settings_that_cannot_be_used(provider, settings, says):
 
 def test_a_variable_that_does_not_exist(provider, monkeypatch):
     monkeypatch.setenv("TRACED_ROUTER_LIST_CANDIDATE", "1")
-    with pytest.raises(ConfigurationError, match="TRACED_ROUTER_LIST_CANDIDATE.* TRACED_ROUTER_LIST_CANDIDATES"):
+    with pytest.raises(ConfigurationError, match=r"TRACED_ROUTER_LIST_CANDIDATE.* TRACED_ROUTER_LIST_CANDIDATES"):
         TracedRouter(model_list=[provider.deployment("dep-a")])
 
 

@@ -53,7 +53,12 @@ async def test_several_models_and_several_prompts(provider, router, recorder):
     assert [len(answer) for answer in answers] == [2, 2]
     tree = recorder.tree()
     assert tree.attributes["traced_router.batch.size"] == 4
-    assert sorted(child.name for child in tree.children) == ["router.chat a", "router.chat a", "router.chat b", "router.chat b"]
+    assert sorted(child.name for child in tree.children) == [
+        "router.chat a",
+        "router.chat a",
+        "router.chat b",
+        "router.chat b",
+    ]
     assert provider.hits() == 4
 
 

@@ -50,9 +50,7 @@ async def test_while_the_provider_thinks(provider, router, recorder):
     await gate.reached()
     await cancelled(task)
 
-    assert_tree(
-        recorder, request(span("router.select gpt-4o"), CANCELLED_ATTEMPT, **{"traced_router.attempts": 1})
-    )
+    assert_tree(recorder, request(span("router.select gpt-4o"), CANCELLED_ATTEMPT, **{"traced_router.attempts": 1}))
 
 
 async def test_during_the_selection(provider, router, recorder, monkeypatch):

@@ -332,9 +332,7 @@ async def test_an_error_that_litellm_raises_before_the_wire_is_a_failed_attempt(
             attributes={"traced_router.attempts": 1},
             children=[
                 span("router.select gpt-4o"),
-                span(
-                    "chat gpt-4o-2024-08-06", status="ERROR", attributes={"http.response.status_code": absent}
-                ),
+                span("chat gpt-4o-2024-08-06", status="ERROR", attributes={"http.response.status_code": absent}),
             ],
         ),
     )

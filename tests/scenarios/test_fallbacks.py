@@ -117,7 +117,7 @@ async def test_a_chain_of_targets_is_flat_and_in_order(same, provider, recorder)
 
 
 async def test_a_chain_of_a_chain_is_flat_and_in_order(same, provider, recorder):
-    """litellm nests a › b › d; after b's own chain it goes on with a's."""
+    """litellm nests a > b > d; after b's own chain it goes on with a's."""
     await same(
         groups(provider, "a", "b", "c", "d"),
         failing("a", "b", "d"),
@@ -152,8 +152,24 @@ async def test_when_every_hop_fails_the_caller_gets_litellm_s_error(same, provid
         request(
             select("a"),
             attempt("a", 1, ISE),
-            hop("a", "b", 1, ISE, select("b"), attempt("b", 2, "ServiceUnavailableError"), error="ServiceUnavailableError"),
-            hop("b", "c", 2, "ServiceUnavailableError", select("c"), attempt("c", 3, "BadRequestError"), error="BadRequestError"),
+            hop(
+                "a",
+                "b",
+                1,
+                ISE,
+                select("b"),
+                attempt("b", 2, "ServiceUnavailableError"),
+                error="ServiceUnavailableError",
+            ),
+            hop(
+                "b",
+                "c",
+                2,
+                "ServiceUnavailableError",
+                select("c"),
+                attempt("c", 3, "BadRequestError"),
+                error="BadRequestError",
+            ),
             outcome="error",
             error=error,
         ),
@@ -165,9 +181,7 @@ async def test_default_fallbacks_are_the_default_kind(same, provider, recorder):
 
     assert_tree(
         recorder,
-        request(
-            select("a"), attempt("a", 1, ISE), hop("a", "b", 1, ISE, select("b"), attempt("b", 2), kind="default")
-        ),
+        request(select("a"), attempt("a", 1, ISE), hop("a", "b", 1, ISE, select("b"), attempt("b", 2), kind="default")),
     )
 
 
@@ -233,9 +247,7 @@ async def test_an_error_with_fallbacks_of_its_own(same, provider, recorder, beha
 
     assert_tree(
         recorder,
-        request(
-            select("a"), attempt("a", 1, error), hop("a", "b", 1, error, select("b"), attempt("b", 2), kind=kind)
-        ),
+        request(select("a"), attempt("a", 1, error), hop("a", "b", 1, error, select("b"), attempt("b", 2), kind=kind)),
     )
 
 
@@ -250,7 +262,9 @@ async def test_order_levels_are_hops(same, provider, recorder):
     first = provider.deployment("dep-a", group="a", order=1)
     second = provider.deployment("dep-2", group="a", order=2)
     third = provider.deployment("dep-b", group="b")
-    await same([first, second, third], {"dep-a": [ServerError()], "dep-2": [ServerError()]}, chat, fallbacks=[{"a": ["b"]}])
+    await same(
+        [first, second, third], {"dep-a": [ServerError()], "dep-2": [ServerError()]}, chat, fallbacks=[{"a": ["b"]}]
+    )
 
     assert_tree(
         recorder,
@@ -351,9 +365,7 @@ async def test_a_mock_error_is_a_hop_without_an_attempt_before_it(same, provider
 
 
 async def test_a_hop_to_a_group_that_does_not_exist_fails_without_an_attempt(same, provider, recorder):
-    outcome = await same(
-        groups(provider, "a", "c"), failing("a"), chat, fallbacks=[{"a": ["nowhere", "c"]}]
-    )
+    outcome = await same(groups(provider, "a", "c"), failing("a"), chat, fallbacks=[{"a": ["nowhere", "c"]}])
 
     assert outcome.hits == {"dep-a": 1, "dep-c": 1}
     hops = recorder.tree().children[2:]
@@ -375,7 +387,11 @@ async def test_retries_inside_a_hop_are_counted_from_one(same, provider, recorde
     tree = recorder.tree()
     attempts = tree.find("chat gpt-4o-2024-08-06")
     said = [
-        (a.attributes["traced_router.attempt.number"], a.attributes["litellm.deployment.attempt"], a.attributes["litellm.deployment.reason"])
+        (
+            a.attributes["traced_router.attempt.number"],
+            a.attributes["litellm.deployment.attempt"],
+            a.attributes["litellm.deployment.reason"],
+        )
         for a in attempts
     ]
     assert said[:3] == [(1, 1, "initial"), (2, 2, "retry"), (3, 1, "fallback")]

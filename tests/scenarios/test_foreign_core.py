@@ -159,7 +159,8 @@ async def test_a_cancelled_call(provider, foreign, recorder):
 
 
 @pytest.mark.xfail(
-    strict=False, reason="litellm's own chat stream closes itself inside its last pull, which is taken for the reader's close"
+    strict=False,
+    reason="litellm's own chat stream closes itself inside its last pull, which is taken for the reader's close",
 )
 async def test_a_stream(provider, monkeypatch, foreign):
     recorder = Recorder()  # without the contract's check at the end

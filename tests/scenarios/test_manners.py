@@ -14,7 +14,7 @@ from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, Sampler
 
 from traced_router import TracedRouter, _readers
-from traced_router.testing import Recorder, assert_tree, span
+from traced_router.testing import Recorder
 from traced_router.testing._provider_behaviours import Answer, RateLimited, ServerError
 
 MESSAGES = [{"role": "user", "content": "hi"}]
@@ -89,7 +89,7 @@ async def test_the_global_providers_are_read_and_never_set(provider, router, mon
 # --- everything in it is broken ----------------------------------------------------------------
 
 
-class Broken(Exception):
+class BrokenError(Exception):
     """A fault in somebody's telemetry."""
 
 
@@ -99,16 +99,16 @@ class BrokenProcessor(SpanProcessor):
 
     def on_start(self, span, parent_context=None):
         if self._start:
-            raise Broken
+            raise BrokenError
 
     def on_end(self, span):
         if self._end:
-            raise Broken
+            raise BrokenError
 
 
 class BrokenSampler(Sampler):
     def should_sample(self, *args, **kwargs):
-        raise Broken
+        raise BrokenError
 
     def get_description(self):
         return "broken"
@@ -116,7 +116,7 @@ class BrokenSampler(Sampler):
 
 class BrokenProvider(trace.TracerProvider):
     def get_tracer(self, *args, **kwargs):
-        raise Broken
+        raise BrokenError
 
 
 def processor(**when):
@@ -130,7 +130,7 @@ class BrokenChildren(Sampler):
 
     def should_sample(self, parent_context, *args, **kwargs):
         if trace.get_current_span(parent_context).get_span_context().is_valid:
-            raise Broken
+            raise BrokenError
         return ALWAYS_ON.should_sample(parent_context, *args, **kwargs)
 
     def get_description(self):
@@ -180,7 +180,15 @@ async def test_a_fault_in_telemetry_never_changes_a_call(provider, waits, broken
             answer = await made.acompletion("gpt-4o", MESSAGES)
         else:
             answer = await asyncio.to_thread(made.completion, "gpt-4o", MESSAGES)
-        outcomes.append((type(answer), answer.choices[0].message.content, provider.hits("dep-a"), provider.hits("dep-b"), tuple(waits)))
+        outcomes.append(
+            (
+                type(answer),
+                answer.choices[0].message.content,
+                provider.hits("dep-a"),
+                provider.hits("dep-b"),
+                tuple(waits),
+            )
+        )
 
     assert outcomes[0] == outcomes[1]
     assert provider.hits() == 3
@@ -215,7 +223,7 @@ READS = {
 @pytest.mark.parametrize("read", READS)
 async def test_a_fault_in_what_we_read_never_changes_a_call(provider, router, recorder, waits, monkeypatch, read):
     def failing(*_args, **_kwargs):
-        raise Broken
+        raise BrokenError
 
     made = router(*deployments(provider), num_retries=1, retry_after=0, fallbacks=[{"gpt-4o": ["b"]}])
     for name, steps in SCRIPT.items():
@@ -239,7 +247,9 @@ async def test_litellm_s_callbacks_are_left_as_they_were(provider):
     async def after(make):
         made = make(model_list=[provider.deployment("dep-a")], num_retries=0)
         await made.acompletion("gpt-4o", MESSAGES)
-        names = {name: sorted(str(getattr(c, "__qualname__", type(c))) for c in getattr(litellm, name)) for name in lists}
+        names = {
+            name: sorted(str(getattr(c, "__qualname__", type(c))) for c in getattr(litellm, name)) for name in lists
+        }
         (made.retire if hasattr(made, "retire") else made.discard)()
         return names
 
@@ -258,7 +268,9 @@ async def test_no_thread_and_no_task_of_ours(provider, router):
     await made.acompletion("gpt-4o", MESSAGES)
 
     assert [t.name for t in threading.enumerate() if "traced" in t.name.lower()] == []
-    assert [t for t in asyncio.all_tasks() if "traced_router" in repr(t.get_coro()) and t is not asyncio.current_task()] == []
+    assert [
+        t for t in asyncio.all_tasks() if "traced_router" in repr(t.get_coro()) and t is not asyncio.current_task()
+    ] == []
 
 
 def test_a_router_that_is_dropped_is_collected(provider):

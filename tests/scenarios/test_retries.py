@@ -75,11 +75,7 @@ async def test_a_retry_saves_the_call(same, provider, recorder):
                 backoff(3.0, "retry_after", 3.0),
                 span(
                     "router.select gpt-4o",
-                    events=[
-                        event(
-                            "traced_router.candidates", {"ids": ("dep-a",), "excluded": ("",)}
-                        )
-                    ],
+                    events=[event("traced_router.candidates", {"ids": ("dep-a",), "excluded": ("",)})],
                 ),
                 attempt(2, "retry"),
             ],

@@ -127,9 +127,7 @@ def test_several_loops_at_once(provider, router, recorder):
     gate = provider.gate()
     provider.default("dep-a", Answer(hold_before=gate))
     made = router(provider.deployment("dep-a"))
-    threads = [
-        threading.Thread(target=lambda: asyncio.run(made.acompletion("gpt-4o", MESSAGES))) for _ in range(3)
-    ]
+    threads = [threading.Thread(target=lambda: asyncio.run(made.acompletion("gpt-4o", MESSAGES))) for _ in range(3)]
     for thread in threads:
         thread.start()
     gate.wait_reached(count=3)
