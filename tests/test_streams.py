@@ -1,7 +1,6 @@
 """Followers and stand-ins, on streams of every shape, without litellm's router around them."""
 
 import asyncio
-import contextlib
 import gc
 import inspect
 import types
@@ -609,28 +608,27 @@ def test_how_a_pull_that_raises_ends_a_request(call, attempt, recorder, error, e
     assert attempt.done
 
 
-@contextlib.contextmanager
-def handling(error):
-    """As inside ``except``."""
+def while_handling(error, *steps):
+    """Take steps as inside ``except``."""
     try:
         raise error
     except type(error):
-        yield
+        for step in steps:
+            step()
 
 
 def test_litellm_closes_a_stream_whose_provider_said_that_it_failed(call, attempt):
     follower = AttemptFollower(attempt, None)
-    with handling(MidStreamFallbackError(message="overloaded", model="m", llm_provider="anthropic")):
-        follower.closing()
+    failed = MidStreamFallbackError(message="overloaded", model="m", llm_provider="anthropic")
+    while_handling(failed, follower.closing)
     assert attempt.failed
     follower.closed()
 
 
 def test_a_reader_that_closes_while_it_handles_an_error_of_its_own_has_left(call, attempt, recorder):
     watch = CallWatch(call, call.parent_context(None), AttemptFollower(attempt, None))
-    with handling(MidStreamFallbackError(message="another stream's", model="m", llm_provider="anthropic")):
-        watch.closing()
-        watch.closed()
+    failed = MidStreamFallbackError(message="another stream's", model="m", llm_provider="anthropic")
+    while_handling(failed, watch.closing, watch.closed)
     assert not attempt.failed
     assert ending(recorder) == ("abandoned", "closed")
 

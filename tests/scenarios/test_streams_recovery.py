@@ -345,3 +345,31 @@ async def test_an_anthropic_stream_is_tried_again_in_its_group(provider, router,
     assert [a.status for a in attempts] == ["ERROR", "UNSET"]
     assert tree.attributes["traced_router.outcome"] == ("ok_after_retry" if retries else "ok_after_fallback")
     assert len(tree.find("router.backoff")) == len(waits)
+
+
+@pytest.mark.skipif(VERSION < (1, 106), reason="litellm 1.95 hands an Anthropic stream on as it comes")
+async def test_an_anthropic_stream_is_tried_again_in_its_hop(provider, router, recorder, waits):
+    overloaded = ErrorEventMidStream(0, ServerError(529, "Overloaded"))
+    provider.default("dep-a", overloaded)
+    provider.script("dep-b", [overloaded])
+    model = {"model": "anthropic/claude-sonnet-4-5"}
+    built = router(*groups(provider, **model), fallbacks=FALLBACKS, num_retries=1)
+    stream = await built.aanthropic_messages(model="a", messages=MESSAGES, max_tokens=9, stream=True)
+    assert b"message_stop" in b"".join([chunk async for chunk in stream])
+
+    def turn(group, *reasons):
+        (first, one), (second, other) = reasons
+        attempt = "chat claude-sonnet-4-5"
+        return [
+            span(f"router.select {group}"),
+            span(attempt, status=one, attributes={"litellm.deployment.reason": first}),
+            span("router.backoff"),
+            span(f"router.select {group}"),
+            span(attempt, status=other, attributes={"litellm.deployment.reason": second}),
+        ]
+
+    hop = span("router.fallback b", status="UNSET", children=turn("b", ("fallback", "ERROR"), ("retry", "UNSET")))
+    children = [*turn("a", ("initial", "ERROR"), ("retry", "ERROR")), hop]
+    outcome = {"traced_router.outcome": "ok_after_fallback"}
+    assert_tree(recorder, span("router.chat a", status="UNSET", attributes=outcome, children=children))
+    assert len(waits) == 2
