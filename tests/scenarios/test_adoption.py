@@ -193,13 +193,6 @@ async def test_a_custom_strategy_is_a_selection(provider, router, recorder, way)
     assert_tree(recorder, plain(select={**chosen, "traced_router.decision.reason": "external"}, attempt=chosen))
 
 
-async def test_a_strategy_for_one_request(provider, router, recorder):
-    made = router(provider.deployment("dep-a"))
-    await made.acompletion("gpt-4o", MESSAGES)
-
-    assert recorder.tree().children[0].attributes["traced_router.strategy.name"] == "simple-shuffle"
-
-
 # --- changes while calls run -------------------------------------------------------------------
 
 
