@@ -46,7 +46,7 @@ def deployment(configured: object) -> DeploymentFacts:
 
 def _deployment(configured: Mapping[str, object]) -> DeploymentFacts:
     params = _mapping(configured.get("litellm_params"))
-    base = text(params.get("api_base")) or text(params.get("base_url"))
+    base = _url(params.get("api_base")) or _url(params.get("base_url"))
     model, provider = _model(text(params.get("model")), text(params.get("custom_llm_provider")), base)
     address, port = _server(base)
     return DeploymentFacts(
@@ -60,6 +60,13 @@ def _deployment(configured: Mapping[str, object]) -> DeploymentFacts:
 
 def _mapping(value: object) -> Mapping[str, object]:
     return cast("Mapping[str, object]", value) if isinstance(value, Mapping) else {}
+
+
+def _url(value: object) -> str | None:
+    """A URL that can be parsed, or the name of a secret that nobody has looked up yet: then it is ``None``."""
+    if not isinstance(value, str) or not value.isascii() or value.startswith("os.environ/"):
+        return None
+    return text(value)
 
 
 def _id(value: object) -> str | None:

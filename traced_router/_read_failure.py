@@ -11,6 +11,7 @@ This module must not know OpenTelemetry, and reads no message of an exception: i
 import time
 from asyncio import CancelledError
 from collections.abc import Callable, Iterator
+from http import HTTPStatus
 from typing import Final, cast
 
 from traced_router._facts import FailureFacts
@@ -23,7 +24,14 @@ from traced_router._failure_names import (
     is_timeout,
     is_transport,
 )
-from traced_router._litellm import is_former_attempt, mapped_from, mid_stream_original, provider_headers, responses_seen
+from traced_router._litellm import (
+    is_former_attempt,
+    mapped_from,
+    mid_stream_original,
+    provider_headers,
+    responses_seen,
+    was_parsed,
+)
 from traced_router._read_headers import retry_after_seconds
 from traced_router._values import integer, peek, text
 
@@ -114,6 +122,8 @@ def _status(root: BaseException, chain: list[BaseException], settled: BaseExcept
         for response in responses_seen(error):
             if (status := _sent_status(response)) is not None:
                 return status
+    if any(was_parsed(error) for error in chain):
+        return HTTPStatus.OK.value  # the only 2xx that an OpenAI API answers with
     # litellm copies a response's headers here (exception_mapping_utils, 1.80 to 1.109): with none, no response.
     return _http_status(peek(root, "status_code")) if provider_headers(root) else None
 
