@@ -614,6 +614,15 @@ def responses_seen(error: BaseException) -> list[object]:
     return seen[::-1]
 
 
+def was_parsed(error: BaseException) -> bool:
+    """Whether a frame held a body that the OpenAI SDK had parsed, which it does of a 2xx only; the response is gone."""
+    return any(
+        type(value).__module__.startswith("openai.types.")
+        for frame in _frames(error)
+        for value in list(frame.f_locals.values())
+    )
+
+
 def is_former_attempt(error: BaseException) -> bool:
     """Whether the router has caught ``error``: then an earlier attempt died of it, and this one came after.
 
