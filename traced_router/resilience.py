@@ -237,7 +237,7 @@ class Resilience:
         marks, panic, probes = self._judge(candidates, tried)
         least = min(marks)
         kept = [candidate for candidate, mark in zip(candidates, marks, strict=True) if mark == least]
-        excluded = {
+        excluded: dict[str, Exclusion] = {
             candidate.id: _REASONS[mark] for candidate, mark in zip(candidates, marks, strict=True) if mark != least
         }
         return Eligible(kept, excluded, panic, probes.difference(excluded))
@@ -349,7 +349,7 @@ class Resilience:
         if health.ejected_at is None:
             if health.failure_rate >= self.options.failure_rate:
                 self._eject(health, now)
-        elif was_probe or (now >= health.ejected_until and ticket.started_at >= health.ejected_at):
+        elif was_probe or (now >= health.ejected_until and ticket.started_at > health.ejected_at):
             self._eject(health, now)
 
     def _eject(self, health: _Health, now: float) -> None:
@@ -366,7 +366,7 @@ class Resilience:
         health.failure_rate -= self.options.smoothing * health.failure_rate
         if ticket.started_at >= health.limited_until:
             health.limits = 0
-        if health.ejected_at is not None and ticket.started_at >= health.ejected_at:
+        if health.ejected_at is not None and ticket.started_at > health.ejected_at:
             health.ejected_at = None
             health.closed_at = self._clock()
             # Half way: a relapse is ejected after two failures rather than three.

@@ -13,10 +13,11 @@ from typing import Final
 from traced_router.strategy import AttributeValue, Outcome, Reason
 from traced_router_strategies._alarm import Alarm
 from traced_router_strategies._capacity import CAPACITIES, Belief, Clocks, Evidence
+from traced_router_strategies._load import DecayedMean
 from traced_router_strategies._pace import Pace, Scatter
 from traced_router_strategies._peers import NOTHING, Heard
 from traced_router_strategies._throttle import Throttle
-from traced_router_strategies._trials import HOPE, TRIAL_SECONDS, Allowance, Trials
+from traced_router_strategies._trials import FALL, HOPE, RISE, TRIAL_SECONDS, Allowance, Trials
 from traced_router_strategies._work import WorkModel
 
 CLOSED: Final = 1e9
@@ -35,7 +36,7 @@ _FORGIVEN: Final = 0.01
 _TAIL: Final = 0.1
 """Weight of what follows the first chunk, when the caller waits for the first chunk."""
 
-_TYPICAL_GAIN: Final = 0.02
+_TYPICAL_CALLS: Final = 50.0
 _NEWS_SECONDS: Final = 3.0
 """Observations fade with this time constant where routers compare them: the freshest knows best."""
 
@@ -58,7 +59,7 @@ class Group:
         evidence: of the capacity, over all deployments.
         allowance: for trials.
         calibration: scatter of the logarithm of how long calls took, against what was predicted.
-        typical: pace at which its calls are served at light load, seconds per unit of work; 0 before the first.
+        typical: pace at which its calls are served at light load, seconds per unit of work.
     """
 
     __slots__ = ("allowance", "calibration", "evidence", "scatter", "typical", "work")
@@ -69,7 +70,7 @@ class Group:
         self.calibration = Scatter()
         self.evidence = Evidence()
         self.allowance = Allowance()
-        self.typical = 0.0
+        self.typical = DecayedMean(_TYPICAL_CALLS)
 
 
 @dataclass(slots=True, eq=False)
@@ -113,8 +114,9 @@ class Deployment:
 
     __slots__ = (
         "_alarm", "_belief", "_clocks", "_echo", "_facts", "_failure_rate", "_failure_seconds", "_first",
-        "_first_samples", "_group", "_heard", "_lone", "_mix", "_overdue", "_pace", "_trials", "_unit", "_usual",
-        "closed_for", "costs", "fresh_until", "id", "index", "inflight", "likely", "reason", "seconds", "throttle",
+        "_first_samples", "_first_usual", "_group", "_heard", "_lone", "_mix", "_overdue", "_pace", "_trials", "_unit",
+        "_usual", "closed_for", "costs", "fresh_until", "id", "index", "inflight", "likely", "reason", "seconds",
+        "throttle",
     )  # fmt: skip
 
     def __init__(self, id_: str, group: Group, now: float) -> None:
@@ -138,7 +140,7 @@ class Deployment:
         self._alarm = Alarm()
         self._overdue = 1.0
         self._failure_rate = self._failure_seconds = 0.0
-        self._first = self._first_samples = 0.0
+        self._first = self._first_samples = self._first_usual = 0.0
         self._trials = Trials(now)
         self._heard = NOTHING
         self._echo = 0.0
@@ -165,7 +167,7 @@ class Deployment:
         self._advance(now)
         service = self._clocks.service(now - flight.started_at, flight.lost, self._belief.main) / work
         if self._first_samples <= 0.0:
-            self._first = service
+            self._first = self._first_usual = service
         else:
             gain = max(1.0 / flight.group.scatter.samples, 1.0 / (self._first_samples + 1.0))
             if flight.trial and service < self._first / _FIRST_SURPRISE:
@@ -173,6 +175,7 @@ class Deployment:
             elif not 1.0 / _FIRST_SURPRISE < service / self._first < _FIRST_SURPRISE:
                 gain = max(gain, _FIRST_GAIN)
             self._first += gain * (service - self._first)
+        self._first_usual += (FALL if self._first < self._first_usual else RISE) * (self._first - self._first_usual)
         self._first_samples += 1.0
         self.fresh_until = -inf
 
@@ -265,9 +268,9 @@ class Deployment:
         # share delays the others by about as much as they delay it (the marginal cost of congestion, Pigou 1920).
         crowding = 2.0 - lone / loaded
         cost = seconds * crowding
-        work = self._group.work
-        first = self._first if self._first_samples > 0.0 else lone
-        first *= work.until_first_chunk(work.mean_prompt, 0.0) * crowding * loaded / lone * overdue
+        group = self._group
+        before_first = group.work.until_first_chunk(group.work.mean_prompt, 0.0)
+        first = (self._first if self._first_samples > 0.0 else lone) * before_first * crowding * loaded / lone * overdue
         first += _TAIL * cost
         wasted = self._wasted(seconds)
         self.likely = seconds + wasted
@@ -279,14 +282,17 @@ class Deployment:
             due_per_second = max(1.0, self.inflight) / (self._loaded(crowd) * unit)
             self.fresh_until = now + alarm.next_look(due_per_second)
             return
-        hope, self.fresh_until = self._trials.hope(cost, unit, self._group.typical, self._group.allowance, now)
+        hope, self.fresh_until = self._trials.hope(cost, unit, group.typical.value, group.allowance, now)
         if hope < cost:
-            self.costs = (hope, first * hope / cost)
+            hope_first = first * hope / cost
+            if self._first_samples > 0.0:
+                hope_first = min(hope_first, HOPE * self._first_usual * before_first + _TAIL * hope)
+            self.costs = (hope, hope_first)
             self.likely = hope
             self.reason = "probe"
 
     def _guess(self, now: float) -> None:
-        """Nothing is known here yet: as others found it; else worth a first call, after which every one out counts twice."""
+        """Nothing is known here yet: as others found it, else worth a first call, and no more while that is out."""
         crowd = self._crowd() + 1.0
         self.fresh_until = now + self._group.allowance.between  # what is typical may become known
         if self._heard.weight > 0.0:
@@ -295,7 +301,7 @@ class Deployment:
         else:
             pairs = zip(self._belief.odds, CAPACITIES, strict=True)
             load = sum(odd * max(1.0, crowd / capacity) for odd, capacity in pairs)
-            self.seconds = (self._group.typical or 1.0) * self._unit * load
+            self.seconds = (self._group.typical.value or 1.0) * self._unit * load
             cost = self.seconds * (crowd if self.inflight else HOPE)
             self.reason = "cold_start"
         if self._failure_rate > 0.0:
@@ -351,7 +357,7 @@ class Deployment:
             main = self._belief.main
             group.work.observe(features, self._clocks.service(elapsed, flight.lost, main) / pace.means[main])
         self._blend()
-        group.typical += (_TYPICAL_GAIN if group.typical > 0.0 else 1.0) * (self._lone - group.typical)
+        group.typical.observe(self._lone)
         self._trials.seen(self._lone, pace.seen)
         if flight.trial:
             self._trials.ended(self._lone, flight.pace)
@@ -369,6 +375,7 @@ class Deployment:
         odds, means = self._belief.odds, self._pace.means
         self._mix = [(odds[j] * means[j], CAPACITIES[j]) for j in self._belief.alive]
         self._lone = sum(weight for weight, _ in self._mix)
+        self._unit = self._group.work.mean_work
 
     def _crowd(self) -> float:
         """Calls in it, everybody's."""

@@ -22,6 +22,8 @@ CAPACITIES: Final[tuple[float, ...]] = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, in
 ALL: Final = tuple(range(len(CAPACITIES)))
 """Their indices."""
 
+_FINITE: Final = CAPACITIES[:-1]
+
 _KEEP: Final = 1.0 - 1.0 / 40.0
 """Forgetting per observation: about the last 40 count."""
 
@@ -60,7 +62,7 @@ class Clocks:
         self._at = now
         if crowd > 1.0:
             lost = self.lost
-            for j, capacity in enumerate(CAPACITIES):
+            for j, capacity in enumerate(_FINITE):
                 if capacity >= crowd:
                     break
                 lost[j] += passed * (1.0 - capacity / crowd)

@@ -27,12 +27,13 @@ _DOUBT_SECONDS: Final = 8.0
 _DOUBT_SHARE: Final = 0.003
 """Share of a group's calls that such trials may be."""
 
+_LOOK_SECONDS: Final = 1.0
 _MOST_IN_VAIN: Final = 30
 _SETTLED: Final = 4
 """Observations after which a baseline means something."""
 
-_FALL: Final = 0.05
-_RISE: Final = 0.005
+FALL: Final = 0.05
+RISE: Final = 0.005
 """The baseline follows improvements, and deteriorations so slowly that a fault is not taken for normal."""
 
 
@@ -94,6 +95,8 @@ class Trials:
         elif usual < HOPE * cost:
             late = allowance.between / _LATE_SHARE if self._in_vain >= _PATIENCE else 0.0
             due, hope = self.idle_since + max(TRIAL_SECONDS, late), HOPE * usual
+        elif typical * unit >= HOPE * cost:
+            return cost, now + max(_LOOK_SECONDS, allowance.between)  # others do no better, or little
         else:
             due = max(self.idle_since + _DOUBT_SECONDS * 2.0 ** min(self._in_vain, 8), allowance.doubt_at)
             hope = HOPE * typical * unit
@@ -112,6 +115,6 @@ class Trials:
     def seen(self, pace: float, observations: int) -> None:
         """A call ended, and this is the pace that is believed now."""
         if observations <= _SETTLED:
-            self.baseline = pace
+            self.baseline = min(pace, self.baseline or pace)
         else:
-            self.baseline += (_RISE if pace > self.baseline else _FALL) * (pace - self.baseline)
+            self.baseline += (RISE if pace > self.baseline else FALL) * (pace - self.baseline)

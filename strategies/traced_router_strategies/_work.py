@@ -17,6 +17,9 @@ _PRIOR: Final = (0.3, 0.00012, 0.00003, 0.014)
 _PRIOR_WEIGHT: Final = 20.0
 """Observations that the prior is worth."""
 
+_LEAST_PRIOR: Final = 0.002
+"""Weight that it keeps, as a share of the observations': it decides where all calls are alike."""
+
 _KEEP: Final = 1.0 - 1.0 / 400.0
 """Forgetting per observation: about the last 400 count."""
 
@@ -106,11 +109,11 @@ class WorkModel:
 
     def _fit(self) -> None:
         """Non-negative ridge regression towards the prior, by coordinate descent."""
-        seen = min(float(self._seen), 1.0 / (1.0 - _KEEP))
+        share = max(_LEAST_PRIOR, _PRIOR_WEIGHT / self._seen)
         fitted = list(self.coefficients)
         for _ in range(_SWEEPS):
             for i, row in enumerate(self._moments):
-                pull = _PRIOR_WEIGHT * row[i] / seen + 1e-12
+                pull = share * row[i] + 1e-12
                 rest = sum(value * fitted[j] for j, value in enumerate(row) if j != i)
                 fitted[i] = max(0.0, (self._cross[i] + pull * _PRIOR[i] - rest) / (row[i] + pull))
         a, b, c, d = fitted

@@ -122,6 +122,9 @@ def _explain(
     """Why this one."""
     score, _, chosen = ranked[0]
     seconds = chosen.seconds * size.scale * size.left.get(chosen.id, 1.0)
+    reason = chosen.reason
+    if reason == "probe" and by_price and seconds * _careful(room) <= budget:
+        reason = "lowest_score"  # in time by what is known, not only by what is hoped
     second = ranked[1] if len(ranked) > 1 else None
     facts: dict[str, AttributeValue] = {
         **chosen.facts,
@@ -131,7 +134,7 @@ def _explain(
     }
     return Decision(
         chosen.id,
-        "only_candidate" if considered == 1 else chosen.reason,
+        "only_candidate" if considered == 1 else reason,
         score if score < CLOSED else seconds + chosen.closed_for,
         "cost" if by_price else "expected_seconds",
         None if second is None else second[2].id,

@@ -335,7 +335,7 @@ class Life(RuleBasedStateMachine):
         deadline=st.one_of(st.none(), st.floats(0.0, 50.0)),
         most=st.one_of(st.none(), st.integers(1, 5000)),
     )
-    def call(self, key: str | None, stream: bool, attempt: int, deadline: float | None, most: int | None) -> None:
+    def call(self, key, stream, attempt, deadline, most) -> None:
         request = RoutingRequest(
             "group",
             stream=stream,
@@ -384,7 +384,7 @@ class Life(RuleBasedStateMachine):
         self.strategy.finished(ticket, outcome)
 
     @rule(inflight=st.floats(0.0, 50.0), seconds=st.floats(0.0, 9.0), silent=st.booleans())
-    def peers(self, inflight: float, seconds: float, silent: bool) -> None:
+    def peers(self, inflight, seconds, silent) -> None:
         self.strategy.absorb_state([] if silent else [{"d0": (inflight, seconds, 3.0, 4.0, 5.0)}])
 
     @invariant()
