@@ -93,3 +93,13 @@ def test_a_cached_prompt_is_less_late(desk, three):
 def test_many_are_sampled(desk):
     many = [Candidate(f"d{i}", "group", input_cost_per_token=1e-6) for i in range(100)]
     assert all(2 <= (desk.pick(many).considered or 0) <= 5 for _ in range(20))
+
+
+def test_a_trial_is_called_one_only_where_hope_decides(desk, three):
+    for _ in range(60):
+        desk.serve("fast", 1.0, **TOKENS)
+    known = desk.pick(three, deadline=desk.clock.now + 90.0)
+    assert (known.id, known.reason) == ("cheap", "lowest_score")
+    hoped = desk.pick(three)
+    assert (hoped.id, hoped.reason) == ("cheap", "probe")
+    assert hoped.predicted_seconds > 6.0
