@@ -87,6 +87,7 @@ class Probe:
         "_complete",
         "_configured",
         "_custom",
+        "_decision",
         "_deployments",
         "_excluded",
         "_group",
@@ -133,6 +134,7 @@ class Probe:
         self._place = 0
         self._excluded: dict[str, str] | None = None
         self._complete = False
+        self._decision: DecisionFacts | None = None
         self._asked: _Asked | None = None
         self._told: _Told | None = None
         self._started: float | None = None
@@ -150,12 +152,13 @@ class Probe:
         self._place = 0
         self._excluded = None
         self._resolved = group
+        self._complete = isinstance(deployments, Mapping)
         if isinstance(deployments, Mapping):
             self._specific = True
             deployments = (deployments,)
         self._configured = self._deployments = deployments
         self._left = len(deployments)
-        if filters.group_size(self.router, group) > self._left and not self._specific:
+        if filters.group_size(self.router, group) > self._left and not self._complete:
             members = filters.group_members(self.router, group)
             ids = {deployment_id(d) for d in members}
             if all(deployment_id(d) in ids for d in deployments):
@@ -194,15 +197,19 @@ class Probe:
         """Who is not among ``kept`` was dropped for ``reason``, unless it was before; who is came back if it was."""
         ids = {deployment_id(d) for d in kept}
         excluded = self._excluded = self._excluded or {}
+        gone: list[Deployment] = []
         for deployment in self._configured:
             i = deployment_id(deployment)
             if i in ids:
                 excluded.pop(i, None)
             elif i not in excluded:
-                excluded[i] = "other"
-                excluded[i] = reason if isinstance(reason, str) else reason(deployment)
+                gone.append(deployment)
+                excluded[i] = reason if isinstance(reason, str) else "other"
         self._deployments = kept
         self._left = len(kept)
+        if not isinstance(reason, str):
+            for deployment in gone:
+                excluded[deployment_id(deployment)] = reason(deployment)
 
     def _last_filters(self, final: Deployments | None = None) -> None:
         """Order, then what was tried; ``final`` is what the strategy gets, where that can be seen."""
@@ -248,8 +255,16 @@ class Probe:
         """It has answered: its numbers are read now, before they change."""
         if self._started is not None:
             self._seconds = self._clock() - self._started
-        if self._asked is not None and chosen is not None:
+        if self._asked is not None and self._decision is None and chosen is not None:
             self._told = self._ranked(self._asked, chosen)
+
+    def decided(self, facts: DecisionFacts, deployments: Deployments, excluded: Mapping[str, str]) -> None:
+        """A strategy of ours has chosen among ``deployments``, of which the resilience layer had ``excluded`` some."""
+        if not self._complete:
+            self._last_filters(deployments)
+        self._decision = facts
+        if excluded:
+            self._excluded = {**(self._excluded or _NOTHING), **excluded}
 
     def _ranked(self, asked: _Asked, chosen: Deployment) -> _Told:
         ranking, deployments = asked.ranking, self._deployments
@@ -271,8 +286,11 @@ class Probe:
         )
         return _Told(rank_by=ranking.rank_by) if choice is UNEXPLAINED else _Told(choice, ranking.rank_by, scores)
 
-    def _shuffled(self, index: int) -> _Told:
+    def _shuffled(self, chosen: Deployment) -> _Told:
         deployments = self._deployments
+        index = _index(deployments, chosen)
+        if index is None:
+            return _NOTHING_TOLD
         weights = strategies.weights(deployments, str(self._resolved), self._request)
         choice = drawn(weights, len(deployments), index)
         scores = _NOTHING
@@ -291,25 +309,41 @@ class Probe:
         now = self._clock()
         if not isinstance(chosen, Mapping):
             return self._facts(None, None, _NOTHING_TOLD)
-        if self._left > 0 and not (self._complete or self._specific):
+        if self._left > 0 and not (self._complete or self._custom):
             self._last_filters()  # the synchronous shuffle shows nobody what it gets
         elif self._seconds is None and self._started is not None and not self._custom:
             self._seconds = now - self._started
         chosen_id = deployment_id(chosen)
         if self._excluded:
             self._excluded.pop(chosen_id, None)
-        index = _index(self._deployments, chosen)
-        if index is None:
-            # A filter or a strategy brought it from elsewhere: what was seen is not what it chose from.
+        if _index(self._configured, chosen) is None:
+            # A filter or a strategy brought it from elsewhere: what was seen is not what it was chosen from.
             self._configured, self._excluded = _NOBODY, None
         if self._specific:
             return self._facts(chosen_id, "forced_specific", _NOTHING_TOLD)
         only = len(self._configured) - len(self._excluded or ()) == 1
+        if self._decision is not None:
+            return self._ours(self._decision, chosen_id, only=only)
         told = self._told
-        if told is None and index is not None and self._strategy == strategies.SHUFFLE and not only:
-            told = self._shuffled(index)
+        if told is None and self._strategy == strategies.SHUFFLE and self._configured and not only:
+            told = self._shuffled(chosen)
         told = told or _NOTHING_TOLD
         return self._facts(chosen_id, "only_candidate" if only else told.choice.reason, told)
+
+    def _ours(self, decision: DecisionFacts, chosen_id: str, *, only: bool) -> DecisionFacts:
+        """What a strategy of ours said, and what else was seen."""
+        seen = self._facts(chosen_id, decision.reason, _NOTHING_TOLD)
+        known = ((chosen_id, decision.score), (decision.runner_up_id, decision.runner_up_score))
+        return decision._replace(
+            chosen_id=chosen_id,
+            reason="only_candidate" if only and decision.reason != "strategy_error_fallback" else decision.reason,
+            total=seen.total,
+            eligible=seen.eligible,
+            considered=seen.considered if decision.considered is None else decision.considered,
+            excluded=seen.excluded,
+            ids=seen.ids,
+            scores={i: score for i, score in known if i is not None and score is not None},
+        )
 
     @fails_open("selection")
     def failed(self, error: Exception) -> DecisionFacts:
@@ -321,8 +355,8 @@ class Probe:
         return self._facts(None, None, _NOTHING_TOLD)
 
     def _why_nobody(self, error: Exception) -> str | None:
-        if self._specific:
-            return "blocked" if filters.is_blocked(self._configured[0]) else "other"
+        if self._specific and self._complete:
+            return "blocked" if filters.is_blocked(self._deployments[0]) else "other"
         if filters.says_tags_refuse(error):
             return "tag"
         if not filters.says_nobody_is_left(error):

@@ -319,8 +319,11 @@ class TracedRouter(Router):
         if probe is None:
             return await super()._select_deployment_async(*args, **kwargs)
         probe.choosing(kwargs)
-        chosen = await super()._select_deployment_async(*args, **kwargs)
-        probe.chose(chosen)
+        chosen = None
+        try:
+            chosen = await super()._select_deployment_async(*args, **kwargs)
+        finally:
+            probe.chose(chosen)
         return chosen
 
     def _select_deployment_sync(self, *args: Any, **kwargs: Any) -> Any:
@@ -328,8 +331,11 @@ class TracedRouter(Router):
         if probe is None:
             return super()._select_deployment_sync(*args, **kwargs)
         probe.choosing(kwargs)
-        chosen = super()._select_deployment_sync(*args, **kwargs)
-        probe.chose(chosen)
+        chosen = None
+        try:
+            chosen = super()._select_deployment_sync(*args, **kwargs)
+        finally:
+            probe.chose(chosen)
         return chosen
 
     # --- mirrors ---------------------------------------------------------------------------------
