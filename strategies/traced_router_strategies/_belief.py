@@ -23,8 +23,8 @@ from traced_router_strategies._work import WorkModel
 CLOSED: Final = 1e9
 """Cost of a deployment whose rate limit is used up: any other comes first."""
 
-_LOOK_AT_LIMITS: Final = 0.05
-"""Seconds between looks at a rate limit that has shown itself."""
+_LOOK_AT_LIMITS: Final = 0.005
+"""Seconds between looks at a closed rate limit, at least; an open one closes by what is sent, not by time."""
 
 _FAILURE_GAIN: Final = 0.2
 _MAX_ODDS: Final = 50.0
@@ -37,6 +37,9 @@ _TAIL: Final = 0.1
 """Weight of what follows the first chunk, when the caller waits for the first chunk."""
 
 _TYPICAL_CALLS: Final = 50.0
+_STRAGGLING: Final = 4.0
+"""A call that takes this many times longer than expected is one of its own kind, once later ones were answered."""
+
 _NEWS_SECONDS: Final = 3.0
 """Observations fade with this time constant where routers compare them: the freshest knows best."""
 
@@ -85,6 +88,7 @@ class Flight:
         expected: seconds that a typical call was expected to take.
         meters: of the rate limits.
         trial: it was sent to find out whether the deployment has recovered.
+        straggler: later ones were answered long before it: it says nothing of the deployment any more.
     """
 
     group: Group
@@ -94,6 +98,7 @@ class Flight:
     expected: float
     meters: tuple[float, float]
     trial: bool
+    straggler: bool = False
 
 
 class Deployment:
@@ -114,9 +119,9 @@ class Deployment:
 
     __slots__ = (
         "_alarm", "_belief", "_clocks", "_echo", "_facts", "_failure_rate", "_failure_seconds", "_first",
-        "_first_samples", "_first_usual", "_group", "_heard", "_lone", "_mix", "_overdue", "_pace", "_trials", "_unit",
-        "_usual", "closed_for", "costs", "fresh_until", "id", "index", "inflight", "likely", "reason", "seconds",
-        "throttle",
+        "_first_samples", "_first_usual", "_flights", "_group", "_heard", "_lone", "_mix", "_overdue", "_pace",
+        "_stragglers", "_trials", "_unit", "_usual", "closed_for", "costs", "fresh_until", "id", "index",
+        "inflight", "likely", "reason", "seconds", "throttle",
     )  # fmt: skip
 
     def __init__(self, id_: str, group: Group, now: float) -> None:
@@ -140,6 +145,8 @@ class Deployment:
         self._alarm = Alarm()
         self._overdue = 1.0
         self._failure_rate = self._failure_seconds = 0.0
+        self._flights: dict[Flight, None] = {}
+        self._stragglers = 0
         self._first = self._first_samples = self._first_usual = 0.0
         self._trials = Trials(now)
         self._heard = NOTHING
@@ -160,7 +167,9 @@ class Deployment:
         self.inflight += 1
         self.fresh_until = -inf
         lost = tuple(self._clocks.lost)
-        return Flight(self._group, now, lost, self._lone, self.likely, meters, trial)
+        flight = Flight(self._group, now, lost, self._lone, self.likely, meters, trial)
+        self._flights[flight] = None
+        return flight
 
     def first_chunk(self, flight: Flight, now: float, work: float) -> None:
         """The first chunk of a call came, before which about that much work was done."""
@@ -185,6 +194,8 @@ class Deployment:
         self._advance(now)
         self.inflight -= 1
         self.fresh_until = -inf
+        del self._flights[flight]
+        self._stragglers -= flight.straggler
         self.throttle.finished(outcome, flight.started_at, flight.meters)
         if outcome.status == "ok":
             self._succeed(flight, features, outcome.seconds, now)
@@ -225,7 +236,7 @@ class Deployment:
             if wait > 0.0:
                 barrier = CLOSED * (1.0 + wait)
                 self.costs = (self.costs[0] + barrier, self.costs[1] + barrier)
-            self.fresh_until = min(self.fresh_until, now + _LOOK_AT_LIMITS)
+                self.fresh_until = min(self.fresh_until, now + max(wait, _LOOK_AT_LIMITS))
 
     @property
     def facts(self) -> Mapping[str, AttributeValue]:
@@ -294,7 +305,7 @@ class Deployment:
     def _guess(self, now: float) -> None:
         """Nothing is known here yet: as others found it, else worth a first call, and no more while that is out."""
         crowd = self._crowd() + 1.0
-        self.fresh_until = now + self._group.allowance.between  # what is typical may become known
+        self.fresh_until = now + self._group.allowance.look  # what is typical may become known
         if self._heard.weight > 0.0:
             self.seconds = cost = self._heard.seconds
             self.reason = "lowest_score"
@@ -327,8 +338,9 @@ class Deployment:
         crowd = self._crowd()
         passed = self._clocks.advance(now, crowd)
         self._usual += min(1.0, passed / _USUAL_SECONDS) * (self.inflight - self._usual)
-        if self.inflight and self._mix and passed > 0.0:
-            self._alarm.expected += passed * self.inflight / (self._loaded(crowd) * self._unit)
+        awaited = self.inflight - self._stragglers
+        if awaited > 0 and self._mix and passed > 0.0:
+            self._alarm.expected += passed * awaited / (self._loaded(crowd) * self._unit)
 
     def _succeed(self, flight: Flight, features: Features | None, elapsed: float, now: float) -> None:
         group, pace = flight.group, self._pace
@@ -364,6 +376,17 @@ class Deployment:
         if flight.trial or self.inflight == 0:
             self._alarm.clear()
         self._alarm.came()
+        self._overtake(flight.started_at, now)
+
+    def _overtake(self, started_at: float, now: float) -> None:
+        """An answer to a call that left later says that older ones are long, rather than the deployment slow."""
+        oldest = now - _STRAGGLING * self.seconds
+        for flight in self._flights:
+            if flight.started_at >= started_at or flight.started_at > oldest:
+                break
+            if not flight.straggler:
+                flight.straggler = True
+                self._stragglers += 1
 
     def _fail(self, seconds: float) -> None:
         self._failure_rate += _FAILURE_GAIN * (1.0 - self._failure_rate)

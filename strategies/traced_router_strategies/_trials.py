@@ -28,6 +28,9 @@ _DOUBT_SHARE: Final = 0.003
 """Share of a group's calls that such trials may be."""
 
 _LOOK_SECONDS: Final = 1.0
+_LONGEST_GAP: Final = 60.0
+"""Seconds; a night without calls says nothing of the traffic in the morning."""
+
 _MOST_IN_VAIN: Final = 30
 _SETTLED: Final = 4
 """Observations after which a baseline means something."""
@@ -55,8 +58,14 @@ class Allowance:
     def called(self, now: float) -> None:
         """A call of the group leaves."""
         if self._called_at is not None:
-            self.between += 0.02 * (now - self._called_at - self.between)
+            gap = min(_LONGEST_GAP, now - self._called_at)
+            self.between += 0.02 * (gap - self.between)
         self._called_at = now
+
+    @property
+    def look(self) -> float:
+        """Seconds after which what is hoped is worth another look."""
+        return min(_LOOK_SECONDS, self.between)
 
     def spend(self, now: float) -> None:
         """A trial out of mere doubt."""
@@ -96,11 +105,11 @@ class Trials:
             late = allowance.between / _LATE_SHARE if self._in_vain >= _PATIENCE else 0.0
             due, hope = self.idle_since + max(TRIAL_SECONDS, late), HOPE * usual
         elif typical * unit >= HOPE * cost:
-            return cost, now + max(_LOOK_SECONDS, allowance.between)  # others do no better, or little
+            return cost, now + _LOOK_SECONDS  # others do no better, or little
         else:
             due = max(self.idle_since + _DOUBT_SECONDS * 2.0 ** min(self._in_vain, 8), allowance.doubt_at)
             hope = HOPE * typical * unit
-        return (cost, due) if now < due else (min(cost, hope), now + allowance.between)
+        return (cost, due) if now < due else (min(cost, hope), now + allowance.look)
 
     def started(self, pace: float, allowance: Allowance, now: float) -> None:
         """A trial leaves."""

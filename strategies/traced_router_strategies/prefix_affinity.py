@@ -101,7 +101,7 @@ class _Deployment:
         if self.pace.weight <= 0.0:  # worth a first call, after which every one that is out counts twice
             load = crowd * (crowd + _SOFTENING) / (1.0 + _SOFTENING) if self.inflight else HOPE
             self.score = (group.pace.value or 1.0) * load
-            self.fresh_until = now + group.allowance.between  # what is usual may become known
+            self.fresh_until = now + group.allowance.look  # what is usual may become known
             return
         self.score = score = self.pace.value * (crowd + _SOFTENING) / (self._crowd.value + _SOFTENING)
         if crowd <= 1.0:
