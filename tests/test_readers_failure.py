@@ -385,14 +385,28 @@ def exception_type(original_exception: BaseException) -> None:
     raise made_up("RateLimitError") from None
 
 
+def exception_type_of_litellms_own(original_exception: BaseException) -> None:
+    raise original_exception
+
+
+def mapping_of(code: Callable[..., Any], **known: object) -> Callable[..., Any]:
+    """A function in the module where litellm maps exceptions."""
+    space = {"__name__": "litellm.litellm_core_utils.exception_mapping_utils", **known}
+    return type(exception_type)(code.__code__.replace(co_name="exception_type"), space)
+
+
 def test_a_chain_that_was_overwritten_is_found_in_the_frame_of_the_mapping() -> None:
     raw = openai.RateLimitError("m", response=REAL, body=None)
-    space = {"__name__": "litellm.litellm_core_utils.exception_mapping_utils", "made_up": made_up}
-    mapping: Any = type(exception_type)(exception_type.__code__, space)
-    try:
-        mapping(raw)
-    except litellm.RateLimitError as error:
-        assert failure(error) == FailureFacts("RateLimitError", "rate_limit", 429, 3.0)
+    with pytest.raises(litellm.RateLimitError) as caught:
+        mapping_of(exception_type, made_up=made_up)(raw)
+    assert failure(caught.value) == FailureFacts("RateLimitError", "rate_limit", 429, 3.0)
+
+
+def test_a_mapping_that_raised_what_it_was_given() -> None:
+    raw = made_up("RateLimitError")
+    with pytest.raises(litellm.RateLimitError):
+        mapping_of(exception_type_of_litellms_own)(raw)
+    assert failure(raw) == FailureFacts("RateLimitError", "rate_limit")
 
 
 class Sullen(Exception):  # noqa: N818

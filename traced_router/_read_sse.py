@@ -61,9 +61,11 @@ def _parsed(line: bytes) -> Mapping[str, object]:
 
 def _add(event: Mapping[str, object], body: dict[str, object], usage: dict[str, object]) -> None:
     """Add an event: a whole body (Gemini, OpenAI), the start of a message, or the end of one."""
+    if "message" in event:
+        body["type"] = "message"
     for part in (event, event.get("message"), event.get("response"), event.get("delta")):
         said = _mapping(part)
-        body.update({k: v for k, v in said.items() if v is not None})
+        body.update({k: v for k, v in said.items() if v is not None and k != "type"})
         # Later counts replace earlier ones; a count that a later event leaves out, or at 0, stays.
         usage.update({k: v for k, v in _mapping(said.get("usage")).items() if v or k not in usage})
 
