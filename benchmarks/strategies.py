@@ -35,6 +35,8 @@ QUICK_SCALE = 0.25
 QUICK_SEEDS = 2
 FULL_SEEDS = 5
 QUICK_GROUPS = (8, 512)
+SLOW = ("W3-long", "W8-long", "W7", "e2e")
+"""Sections that a quick run does without."""
 DEFAULT = "least-expected-completion"
 """The strategy that goes through the real routers."""
 
@@ -78,11 +80,13 @@ def _sections(options: argparse.Namespace) -> Sequence[str]:
     if options.world is None and options.latencies is not None:
         return ["recorded"]
     known = [*WORLDS, "W6", "W7", "e2e", *HOLDOUTS]
-    usual = [*WORLDS, "W6", *(() if options.quick else ("W7", "e2e"))]
+    usual = ["W6", *(key for key in WORLDS if not (options.quick and key in SLOW)), *(() if options.quick else SLOW)]
     asked = [*(options.world or usual)]
     if "holdout" in asked:
         asked += HOLDOUTS
-    keys = [key for key in known if any(key == name or key.startswith(f"{name}-") for name in asked)]
+    if "W5" in asked:
+        asked += [key for key in WORLDS if key.startswith("W5-")]
+    keys = [key for key in known if key in asked]
     if not keys:
         raise SystemExit(f"--world {asked}: expected some of {', '.join(known)}, W5, holdout")
     return keys
@@ -101,7 +105,7 @@ def _contenders(options: argparse.Namespace) -> Sequence[Contender]:
     wanted = [*(options.contender or ()), *(load(target).name for target in options.strategy)]
     if not options.contender:
         return everyone
-    return [c for c in everyone if c.kind == "limit" or any(part in c.name for part in wanted)]
+    return [c for c in everyone if c.kind in ("limit", "reference") or any(part in c.name for part in wanted)]
 
 
 def _play_worlds(worlds: Sequence[World], contenders: Sequence[Contender], seeds: Sequence[int]) -> report.Results:
@@ -120,7 +124,7 @@ def _play(
     calls = {seed: calls_of(world, seed) for seed in seeds}
     found: dict[str, Summary] = {}
     for contender in contenders:
-        if contender.first_chunk_only and world.target != "first_chunk":
+        if not _takes_part(contender, world):
             continue
         twin = results.get(TWINS.get((world.id, contender.kind), ""))
         found[contender.name] = (
@@ -131,14 +135,22 @@ def _play(
     return found
 
 
+def _takes_part(contender: Contender, world: World) -> bool:
+    if contender.first_chunk_only and world.target != "first_chunk":
+        return False
+    return not world.counts_only or contender.kind in ("ours", "limit") or contender.name == "litellm least-busy"
+
+
 TWINS = {
     ("W5-shared", "litellm"): "W1",  # one cache for all, without delay: as good as one router
     ("W5-dead", "litellm"): "W5-alone",
     ("W5-shared", "baseline"): "W5-alone",  # they have nothing to share
     ("W5-dead", "baseline"): "W5-alone",
-    ("W5-alone", "limit"): "W1",  # it knows the servers anyway
-    ("W5-shared", "limit"): "W1",
-    ("W5-dead", "limit"): "W1",
+    **{
+        (f"W5-{how}", kind): "W1"  # it knows the servers anyway
+        for how in ("alone", "shared", "dead")
+        for kind in ("limit", "reference")
+    },
 }
 """Worlds in which a kind of contender does, call for call, what it did in another; not run twice."""
 

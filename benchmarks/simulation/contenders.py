@@ -45,7 +45,7 @@ class Contender:
     Attributes:
         name: as printed.
         make: builds one for a run.
-        kind: ``litellm``, ``baseline``, ``ours`` or ``limit``.
+        kind: ``litellm``, ``baseline``, ``ours``, ``limit`` (what ratios are taken to) or ``reference``.
         cooldown: whether litellm's cooldown filters its candidates.
         resilience: builds the layer beside it, when it has one.
         configured: whether candidates carry the operator's weights and limits.
@@ -84,17 +84,21 @@ BASELINES: Sequence[Contender] = (
 
 
 def limits() -> Sequence[Contender]:
-    """The oracle, and the one that looks at the first chunk alone: the better of them is the limit."""
+    """The oracle; the one that looks at the first chunk alone; and one that heeds the others, beside the contest."""
 
-    def oracle(name: str, *, first_chunk: bool) -> Contender:
+    def oracle(name: str, kind: str = "limit", *, first_chunk: bool = False, considerate: bool = False) -> Contender:
         def make(setting: Setting) -> RoutingStrategy:
-            return baselines.Oracle(setting.servers, setting.clock, first_chunk_first=first_chunk)
+            return baselines.Oracle(
+                setting.servers, setting.clock, first_chunk_first=first_chunk, considerate=considerate
+            )
 
-        return Contender(
-            name, make, kind="limit", cooldown=False, resilience=_no_resilience, first_chunk_only=first_chunk
-        )
+        return Contender(name, make, kind=kind, cooldown=False, resilience=_no_resilience, first_chunk_only=first_chunk)
 
-    return (oracle("oracle", first_chunk=False), oracle("oracle-first-chunk", first_chunk=True))
+    return (
+        oracle("oracle"),
+        oracle("oracle-first-chunk", first_chunk=True),
+        oracle("oracle-considerate", "reference", considerate=True),
+    )
 
 
 def litellm_builtins() -> Sequence[Contender]:

@@ -19,7 +19,7 @@ def sizes(scale: float = 1.0) -> World:
     faults, watch = slow_minute("d12", 6.0, scale)
     short = Lognormal(300.0, 0.7, 60.0, 0.9)
     title = "30 servers with batches of 6, short answers; a fast one 6 x slow"
-    return World("H1", title, 240.0 * scale, servers, bursty(45.0), sizes=short, faults=faults, watch=watch)
+    return World("H1", title, 240.0 * scale, servers, bursty(36.0), sizes=short, faults=faults, watch=watch)
 
 
 def pair(scale: float = 1.0) -> World:
@@ -27,7 +27,7 @@ def pair(scale: float = 1.0) -> World:
     faults, watch = slow_minute("d0", 4.0, scale)
     servers = self_hosted((0.8, 1.6))
     return World(
-        "H2", "2 servers; the faster one 4 x slow", 300.0 * scale, servers, bursty(4.0), faults=faults, watch=watch
+        "H2", "2 servers; the faster one 4 x slow", 300.0 * scale, servers, bursty(3.2), faults=faults, watch=watch
     )
 
 
@@ -57,7 +57,7 @@ def minute_quotas(scale: float = 1.0) -> World:
         replace(spec, gates=[partial(_minute, calls, i % 2 == 0)], rpm=float(calls), weight=float(calls))
         for i, (spec, calls) in enumerate(zip(hosted(), quotas, strict=True))
     ]
-    return World("H5", "quotas per calendar minute, half of them untold", 300.0 * scale, servers, bursty(20.0))
+    return World("H5", "quotas per calendar minute, half of them untold", 300.0 * scale, servers, bursty(16.0))
 
 
 def _minute(calls: int, tells: bool, rng: Random) -> Gate:  # noqa: ARG001, FBT001 - bound by position

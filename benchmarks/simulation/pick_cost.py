@@ -81,8 +81,10 @@ class _Driver:
 
 
 def pick_costs(contenders: Sequence[Contender], sizes: Sequence[int] = SIZES) -> Mapping[str, Mapping[int, PickCost]]:
-    """By contender and size of the group; the oracle is left out."""
-    return {c.name: {size: pick_cost(c, size) for size in sizes} for c in contenders if c.kind != "limit"}
+    """By contender and size of the group; oracles are left out."""
+    return {
+        c.name: {size: pick_cost(c, size) for size in sizes} for c in contenders if c.kind not in ("limit", "reference")
+    }
 
 
 def pick_cost(contender: Contender, size: int) -> PickCost:

@@ -46,16 +46,16 @@ def _shown(summaries: Mapping[str, Summary]) -> Sequence[Summary]:
     return [
         summary
         for name, summary in summaries.items()
-        if summary.contender.kind in ("ours", "limit")
+        if summary.contender.kind in ("ours", "limit", "reference")
         or summary is builtin
         or name in (*SHOWN_BASELINES, "litellm simple-shuffle")
     ]
 
 
 def _style(summary: Summary) -> dict[str, Any]:
-    width = {"ours": 2.0, "limit": 2.0}.get(summary.contender.kind, 1.0)
-    line = {"limit": "--", "litellm": "-.", "baseline": ":"}.get(summary.contender.kind, "-")
-    colour = {"limit": "black"}.get(summary.contender.kind)
+    width = {"ours": 2.0, "limit": 2.0, "reference": 1.5}.get(summary.contender.kind, 1.0)
+    line = {"limit": "--", "reference": "--", "litellm": "-.", "baseline": ":"}.get(summary.contender.kind, "-")
+    colour = {"limit": "black", "reference": "0.6"}.get(summary.contender.kind)
     return {"linewidth": width, "linestyle": line, "color": colour, "label": summary.contender.name}
 
 

@@ -32,7 +32,7 @@ def world_table(world: World, summaries: Mapping[str, Summary]) -> str:
     builtin, limit = best(summaries, "litellm"), best(summaries, "limit")
     what = "time to first chunk" if world.target == "first_chunk" else "latency"
     header = (
-        f"{'contender':<28}{'p50':>8}{'p95':>9}{'p99':>9}{'±':>7}{'/built-in':>11}{'/oracle':>9}"
+        f"{'contender':<28}{'p50':>8}{'p95':>9}{'p99':>9}{'±':>9}{'/built-in':>11}{'/oracle':>9}"
         f"{'errors %':>10}{'retries':>9}{'leaves':>8}{'returns':>9}{'left':>6}"
     )
     lines = [f"\n{world.id}  {world.title}  ({what}, seconds)", header]
@@ -46,7 +46,7 @@ def _line(summary: Summary, builtin: Summary | None, limit: Summary | None) -> s
     return (
         f"{summary.contender.name:<28}"
         f"{summary.mean(lambda f: f.p50):8.2f}{summary.mean(lambda f: f.p95):9.2f}{summary.p99:9.2f}"
-        f"{summary.spread(lambda f: f.p99):7.2f}"
+        f"{summary.spread(lambda f: f.p99):9.2f}"
         f"{_number(ratio(summary, builtin)):>11}{_number(ratio(summary, limit)):>9}"
         f"{100.0 * summary.errors:10.3f}{summary.mean(lambda f: f.retries):9.3f}"
         f"{_seconds(time.leaves) if usual and time is not None else '':>8}"
@@ -79,7 +79,7 @@ def worst(results: Results) -> dict[str, tuple[float, str]]:
         limit = best(summaries, "limit")
         for name, summary in summaries.items():
             value = ratio(summary, limit)
-            if key in UNTUNED and value is not None and summary is not limit:
+            if key in UNTUNED and value is not None and summary.contender.kind not in ("limit", "reference"):
                 found[name] = max(found.get(name, (0.0, "")), (value, key))
     return found
 

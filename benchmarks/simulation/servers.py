@@ -180,6 +180,13 @@ class Server:
         first, total = self.work(call, cached)
         return (first if first_chunk else total) * crowd * self.speed * self.slowness
 
+    def imposed_seconds(self, call: Call) -> float:
+        """By how much the call would delay those in service, in sum: beyond capacity, a new call slows all."""
+        if self.inflight + 1 <= self.capacity:
+            return 0.0
+        cached = self.cache.peek(call) if self.cache is not None else 0
+        return self.inflight / self.capacity * self.work(call, cached)[1] * self.speed * self.slowness
+
     def open(self, now: float) -> float:
         """Probability that a call is served rather than refused: for the oracle."""
         chance = 1.0

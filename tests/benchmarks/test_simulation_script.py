@@ -20,7 +20,7 @@ def test_a_run_prints_a_table_and_writes_figures_and_plots(tmp_path, capsys):
     assert "seeds 0-0; python" in printed
     figures = json.loads((tmp_path / "strategies.json").read_text())
     contenders = figures["worlds"]["W1"]["contenders"]
-    assert set(contenders) == {"random", "oracle"}
+    assert set(contenders) == {"random", "oracle", "oracle-considerate"}
     assert contenders["oracle"]["p99_over_oracle"] == 1.0
     assert figures["seeds"] == [0]
     assert "litellm" in figures["versions"]
@@ -42,7 +42,7 @@ def test_a_users_strategy_joins(tmp_path, capsys):
         strategies.main(arguments)
     assert "W1 p99 / oracle" in capsys.readouterr().out
     figures = json.loads((tmp_path / "strategies.json").read_text())
-    assert set(figures["worlds"]["W1"]["contenders"]) == {"random", "mine", "oracle"}
+    assert set(figures["worlds"]["W1"]["contenders"]) == {"random", "mine", "oracle", "oracle-considerate"}
 
 
 def test_an_unknown_world_is_refused_with_the_known_ones():
