@@ -169,7 +169,7 @@ def _costs(sections: Sequence[str], contenders: Sequence[Contender], options: ar
 
 
 def _real(sections: Sequence[str], contenders: Sequence[Contender], options: argparse.Namespace) -> dict[str, Any]:
-    from benchmarks.simulation import real_routers  # noqa: PLC0415 - a quick run does without
+    from benchmarks.simulation import real_routers
 
     wanted = {DEFAULT, *(load(target).name for target in options.strategy)}
     classes = {c.name: c.cls for c in contenders if c.cls is not None and c.name in wanted}
@@ -197,7 +197,7 @@ def _write(
     path.write_text(json.dumps(report.as_json(results, seeds, command, quick=options.quick, **more), indent=1))
     written = [path]
     if not options.no_plots:
-        from benchmarks.simulation import plots  # noqa: PLC0415 - takes a second and a library; not with --no-plots
+        from benchmarks.simulation import plots
 
         written += plots.draw(results, options.out, f"{command}; {note}")
     print("\nwritten:", ", ".join(str(path) for path in written))

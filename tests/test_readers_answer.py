@@ -205,7 +205,7 @@ def cache(monkeypatch: pytest.MonkeyPatch) -> Cache:
 async def test_cache_hit(provider: FakeProvider, cache: Cache) -> None:
     made = router(provider, "openai/gpt-4o", "answer-cache")
     first = answer(await made.acompletion("gpt-4o", MESSAGES, caching=True))
-    while not cache.cache.cache_dict:  # noqa: ASYNC110  # a task of litellm's stores the first answer
+    while not cache.cache.cache_dict:  # a task of litellm's stores the first answer
         await asyncio.sleep(0)
     response = await made.acompletion("gpt-4o", MESSAGES, caching=True)
     assert provider.hits() == 1

@@ -88,7 +88,7 @@ async def responses(made: Router) -> None:
 
 
 async def failing(call: Callable[[Router], Any], made: Router) -> FailureFacts:
-    with pytest.raises(Exception) as caught:  # noqa: PT011  # of whatever kind
+    with pytest.raises(Exception) as caught:  # of whatever kind
         await call(made)
     return failure(caught.value)
 

@@ -326,7 +326,7 @@ def test_state_is_bounded(layer, monkeypatch):
 
 def test_a_start_that_loses_the_race_against_forgetting_is_no_probe(layer):
     class Vanishing(dict):  # type: ignore[type-arg]
-        def get(self, key, default=None):  # noqa: ARG002
+        def get(self, key, default=None):
             return None
 
     layer.fail("a")
@@ -370,7 +370,7 @@ def test_threads():
                 it.finished(ticket, Outcome(status, 0.0, it._clock(), retry_after=rng.choice([None, 0.001])))
                 it.allow_retry()
                 it.snapshot()
-        except BaseException as error:  # noqa: BLE001 - to be seen by the test
+        except BaseException as error:
             errors.append(error)
 
     threads = [threading.Thread(target=hammer, args=(seed,)) for seed in range(6)]

@@ -7,7 +7,15 @@ if TYPE_CHECKING:
     from traced_router._router import TracedRouter
     from traced_router.errors import ConfigurationError, TracedRouterError, UnknownStrategyError
     from traced_router.settings import TracedRouterSettings
-    from traced_router.strategy import Candidate, Decision, Outcome, RoutingRequest, RoutingStrategy, SharedState, Ticket
+    from traced_router.strategy import (
+        Candidate,
+        Decision,
+        Outcome,
+        RoutingRequest,
+        RoutingStrategy,
+        SharedState,
+        Ticket,
+    )
 
 __all__ = [
     "Candidate",

@@ -13,11 +13,11 @@ from typing import Any, Protocol, TypeAlias
 class Observer(Protocol):
     """Hears how one call ended. Neither method raises."""
 
-    def returned(self, result: Any) -> Any:
+    def returned(self, result: Any, /) -> Any:
         """The call has returned ``result``; what its caller is to get."""
         ...
 
-    def raised(self, error: BaseException) -> None:
+    def raised(self, error: BaseException, /) -> None:
         """The call has raised ``error``, which goes on to its caller untouched."""
         ...
 

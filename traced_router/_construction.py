@@ -3,6 +3,9 @@
 An adapter; it runs when a router is built, or when a live one is adopted, and never in a call.
 """
 
+# litellm is typed in part; mypy, strict too, watches where that spreads.
+# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false
+
 import inspect
 import logging
 from collections.abc import Callable, Mapping

@@ -12,7 +12,6 @@ from typing import Final
 from opentelemetry import context as otel_context
 from opentelemetry.context import Context
 
-
 attach: Final = otel_context.attach
 """Make a context current; give the token to :func:`detach`."""
 

@@ -4,6 +4,9 @@ One context carries both the current span and the frame, so whatever carries the
 a thread or a callback carries the other. This module must not know litellm.
 """
 
+# litellm is typed in part; mypy, strict too, watches where that spreads.
+# pyright: reportUnknownMemberType=false
+
 from typing import TYPE_CHECKING, Final
 
 from opentelemetry import context as otel_context

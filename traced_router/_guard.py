@@ -46,7 +46,7 @@ class Guard:
             )
         try:
             self._count(where)
-        except Exception:  # noqa: BLE001  # a broken meter provider is the last thing that may raise here
+        except Exception:  # a broken meter provider is the last thing that may raise here
             logger.debug("counting a tracing fault failed", exc_info=True)
 
     def _count(self, where: str) -> None:

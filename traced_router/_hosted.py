@@ -9,6 +9,9 @@ facade, the host tells attempts and waits, and the rest is said to be missing.
 An adapter: it knows litellm's host and tells the tree.
 """
 
+# litellm is typed in part; mypy, strict too, watches where that spreads.
+# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false, reportUnknownVariableType=false
+
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 

@@ -8,6 +8,9 @@ its layer of the trace with it, and is said; it never raises. Seen on 1.95.1, 1.
 unless a line says otherwise. It must not know OpenTelemetry.
 """
 
+# litellm is typed in part; mypy, strict too, watches where that spreads.
+# pyright: reportMissingTypeStubs=false, reportUnknownArgumentType=false, reportUnknownMemberType=false, reportUnknownVariableType=false
+
 import dataclasses
 import inspect
 import os
@@ -304,10 +307,7 @@ def batch_members(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[lis
     """The groups that a batch method goes to, and how many requests it makes of them."""
     models = kwargs.get("models", kwargs.get("model", args[0] if args else None))
     messages = kwargs.get("messages", args[1] if len(args) > 1 else None)
-    if isinstance(models, str):
-        groups = [m.strip() for m in models.split(",")]
-    else:
-        groups = [str(m) for m in models or ()]
+    groups = [m.strip() for m in models.split(",")] if isinstance(models, str) else [str(m) for m in models or ()]
     several = isinstance(messages, list) and all(isinstance(m, list) for m in cast("list[object]", messages))
     return groups, len(groups) * (len(cast("list[object]", messages)) if several else 1)
 
@@ -430,8 +430,7 @@ def model_group_of(router: object, model: object) -> str | None:
         return model
     indices = state(router, "model_id_to_deployment_index_map") or {}
     if model in indices:
-        deployments = state(router, "model_list") or ()
-        found = deployments[indices[model]]
+        found = state(router, "model_list")[indices[model]]
         return str(found.get("model_name") or model)
     return model
 
@@ -480,7 +479,7 @@ def specific_fallback(fallbacks: object, groups: tuple[str, ...]) -> bool:
     """Whether ``fallbacks`` has a chain for one of ``groups`` itself, not only the ``*`` that fits all."""
     if not isinstance(fallbacks, list):
         return False
-    own = [f for f in cast("list[Any]", fallbacks) if not (isinstance(f, dict) and "*" in f)]
+    own = [f for f in fallbacks if not (isinstance(f, dict) and "*" in f)]
     lookup = fallback_event_handlers.get_fallback_model_group
     return any(lookup(fallbacks=own, model_group=group)[0] is not None for group in groups)
 
@@ -529,7 +528,9 @@ ADD_COOLDOWN: Final = "add_deployment_to_cooldown"
 
 def cooldown_arguments(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[object, object, object]:
     """Deployment id, seconds and error of a call of that method."""
-    named = dict(zip(("model_id", "original_exception", "exception_status", "cooldown_time"), args, strict=False))
+    named: dict[str, Any] = dict(
+        zip(("model_id", "original_exception", "exception_status", "cooldown_time"), args, strict=False)
+    )
     named.update(kwargs)
     return named.get("model_id"), named.get("cooldown_time"), named.get("original_exception")
 

@@ -6,6 +6,9 @@ overridden (``_litellm.FILTERS``). What happens between them is worked out here,
 facts that litellm looks at, and only once a deployment is missing.
 """
 
+# litellm is typed in part; mypy, strict too, watches where that spreads.
+# pyright: reportMissingTypeStubs=false
+
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass

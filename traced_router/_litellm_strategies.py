@@ -6,6 +6,9 @@ strategy has picked, and nothing is written: no lock, no await, no Redis, no tok
 that only Redis knows is not known.
 """
 
+# litellm is typed in part; mypy, strict too, watches where that spreads.
+# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false, reportUnknownVariableType=false
+
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple, TypeAlias

@@ -94,7 +94,7 @@ TRACE_ID: Final = _key(
     "litellm_trace_id",
     str,
     (REQUEST, ATTEMPT),
-    "litellm's id of this request, the same through retries, fallbacks and mid-stream recovery; the caller's own is kept.",
+    "litellm's id of this request, the same through retries, fallbacks and recovery; the caller's own is kept.",
 )
 OPERATION: Final = _key("traced_router.operation", str, (REQUEST, BATCH), "The operation in the span's name.")
 MODEL_GROUP: Final = _key(
@@ -172,8 +172,8 @@ DECISION_REASON: Final = _key(
     "traced_router.decision.reason",
     str,
     (SELECTION,),
-    "`only_candidate`, `lowest_score`, `tie_random`, `weighted_random`, `affinity_hit`, `affinity_spill`, `cold_start`, "
-    "`probe`, `panic`, `forced_specific`, `strategy_error_fallback` or `external`.",
+    "`only_candidate`, `lowest_score`, `tie_random`, `weighted_random`, `affinity_hit`, `affinity_spill`, "
+    "`cold_start`, `probe`, `panic`, `forced_specific`, `strategy_error_fallback` or `external`.",
 )
 DECISION_MARGIN: Final = _key(
     "traced_router.decision.margin", float, (SELECTION,), "(runner-up − chosen) / runner-up, 0 to 1."

@@ -13,6 +13,9 @@ The steps in brackets are litellm's own functions, which cannot be overridden: w
 missing when the next step begins.
 """
 
+# litellm is typed in part; mypy, strict too, watches where that spreads.
+# pyright: reportUnknownArgumentType=false
+
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -356,7 +359,7 @@ class Probe:
 
     def _why_nobody(self, error: Exception) -> str | None:
         if self._specific and self._complete:
-            return "blocked" if filters.is_blocked(self._deployments[0]) else "other"
+            return "blocked" if any(map(filters.is_blocked, self._deployments)) else "other"
         if filters.says_tags_refuse(error):
             return "tag"
         if not filters.says_nobody_is_left(error):

@@ -9,6 +9,10 @@ The methods live in the class's own body, never in a mixin: from 1.109 on litell
 generated core class, where ``self`` is that core. See ``_litellm`` for every name that is used.
 """
 
+# litellm is typed in part; mypy, strict too, watches where that spreads.
+# The names that loops in the class body leave behind are removed there: both tables have entries.
+# pyright: reportPossiblyUnboundVariable=false, reportUnknownArgumentType=false, reportUnknownMemberType=false, reportUnknownVariableType=false
+
 import functools
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final

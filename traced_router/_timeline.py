@@ -6,17 +6,22 @@ its caller waited. This module must not know litellm, nor OpenTelemetry.
 
 import time
 from collections.abc import Callable
+from typing import Final
+
+_TOGETHER: Final = 50_000
+"""Nanoseconds between two readings of a clock that count as one moment."""
 
 
 def _wall_and_monotonic() -> tuple[int, int]:
     """The two clocks, read together: a pause between the two reads would shift the whole call."""
-    for _ in range(3):
+    attempts = 3
+    while True:
         before = time.perf_counter_ns()
         wall = time.time_ns()
         after = time.perf_counter_ns()
-        if after - before < 50_000:
-            break
-    return wall, after
+        attempts -= 1
+        if after - before < _TOGETHER or not attempts:
+            return wall, after
 
 
 class Timeline:

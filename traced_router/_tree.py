@@ -59,7 +59,7 @@ class Tree:
         always: follow calls that no span records too: a routing strategy wants to hear of them.
     """
 
-    __slots__ = ("_timeline", "_tracer", "always", "capabilities", "engine", "guard", "limits")
+    __slots__ = ("_timeline", "always", "capabilities", "engine", "guard", "limits", "tracer")
 
     def __init__(
         self,
@@ -73,7 +73,7 @@ class Tree:
         always: bool = False,
     ) -> None:
         self.always = always
-        self._tracer = tracer
+        self.tracer = tracer
         self._timeline = timeline
         self.guard = guard
         self.limits = limits or Limits()
@@ -96,7 +96,7 @@ class Tree:
         if facts.trace_id is not None:
             attributes[n.TRACE_ID] = text(facts.trace_id, limit)
         start = timeline.now()
-        span = self._tracer().start_span(
+        span = self.tracer().start_span(
             text(n.request_span(facts.operation, facts.model_group), limit),
             parent,
             SpanKind.INTERNAL,
@@ -119,7 +119,7 @@ class Tree:
         enclosing = outer.call if outer is not None else None
         timeline = self._timeline() if enclosing is None else enclosing.timeline
         groups = text(",".join(model_groups), self.limits.string)
-        span = self._tracer().start_span(
+        span = self.tracer().start_span(
             n.batch_span(groups),
             parent,
             SpanKind.INTERNAL,
@@ -437,9 +437,7 @@ class Call:
         self, name: str, hop: "Hop | None", kind: SpanKind, attributes: Mapping[str, Value] | None, start: int
     ) -> Span:
         """Start a child span."""
-        return self._tree._tracer().start_span(  # noqa: SLF001  # the tree's own module
-            name, self.parent_context(hop), kind, attributes, (), start
-        )
+        return self._tree.tracer().start_span(name, self.parent_context(hop), kind, attributes, (), start)
 
     def backed_off(self, nanoseconds: int) -> None:
         """A wait has ended."""

@@ -39,7 +39,8 @@ def load(given: TracedRouterSettings | Mapping[str, object] | None = None) -> Tr
         return given
     if given is not None and not isinstance(given, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise ConfigurationError(
-            f"settings={type(given).__name__!r} object: give a TracedRouterSettings, a mapping of its fields, or nothing."
+            f"settings={type(given).__name__!r} object: give a TracedRouterSettings, "
+            "a mapping of its fields, or nothing."
         )
     _refuse_unknown(given or {}, os.environ)
     try:

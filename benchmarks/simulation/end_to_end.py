@@ -5,6 +5,9 @@ simulated: a custom one, which awaits the simulated server. What comes out is se
 simulation of the same calls, so that each checks the other.
 """
 
+# litellm is typed in part; mypy, strict too, watches where that spreads.
+# pyright: reportMissingTypeStubs=false
+
 import asyncio
 import logging
 import random

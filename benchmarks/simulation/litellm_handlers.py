@@ -9,8 +9,11 @@ costs them nothing here.
 A fleet that shares state shares one in-memory cache: a Redis without delay, the best case for them.
 """
 
+# litellm is typed in part; mypy, strict too, watches where that spreads.
+# pyright: reportMissingTypeStubs=false, reportUnknownArgumentType=false, reportUnknownMemberType=false, reportUnknownVariableType=false
+
 import os
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta, tzinfo
 from random import Random
@@ -67,7 +70,7 @@ def _count(*, messages: object, text: str | None) -> int:  # noqa: ARG001 - lite
 
 
 @contextmanager
-def virtual_litellm(clock: Callable[[], float], rng: Random) -> Iterator[None]:
+def virtual_litellm(clock: Callable[[], float], rng: Random) -> Generator[None, None, None]:
     """Litellm's strategies read this clock and draw from this source until the block ends."""
     time = _VirtualTime(clock)
     with ExitStack() as stack:

@@ -1,5 +1,8 @@
 """Two pictures per world: how slow the slowest are, and where the traffic goes around the fault."""
 
+# litellm and matplotlib are typed in part; mypy, strict too, watches where that spreads.
+# pyright: reportUnknownMemberType=false
+
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any

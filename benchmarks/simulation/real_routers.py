@@ -23,7 +23,7 @@ PLAIN = {
 
 def traced_router(made: Callable[..., Any]) -> end_to_end.MakeRouter:
     """``TracedRouter`` with a strategy object on the loop's clock."""
-    from traced_router import TracedRouter  # noqa: PLC0415 - the simulation does without
+    from traced_router import TracedRouter
 
     def make(models: list[dict[str, Any]], clock: Callable[[], float], rng: Random) -> Any:
         return TracedRouter(model_list=models, routing_strategy=made(clock=clock, rng=rng), num_retries=2)
@@ -81,6 +81,6 @@ def router_pick_rows(ours: Mapping[str, Callable[..., Any]]) -> tuple[_Picks, _P
 
 
 def _wall_clock(made: Callable[..., Any]) -> router_picks.MakeRouter:
-    from traced_router import TracedRouter  # noqa: PLC0415 - as above
+    from traced_router import TracedRouter
 
     return lambda models: TracedRouter(model_list=models, routing_strategy=made())

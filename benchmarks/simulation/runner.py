@@ -1,7 +1,7 @@
 """One contender in one world with one seed."""
 
 import gc
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from random import Random
@@ -72,7 +72,7 @@ def run(world: World, contender: Contender, seed: int, calls: Sequence[Call] | N
 
 
 @contextmanager
-def _collector_off() -> Iterator[None]:
+def _collector_off() -> Generator[None, None, None]:
     """Runs make no cycles to speak of, and the garbage collector costs a third of their time."""
     was_on = gc.isenabled()
     gc.disable()

@@ -1,5 +1,8 @@
 """Tables of the sections that are not worlds: the fleet against one router, pick costs, the real routers."""
 
+# litellm is typed in part; mypy, strict too, watches where that spreads.
+# pyright: reportUnknownArgumentType=false
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 

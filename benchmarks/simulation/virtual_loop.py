@@ -10,7 +10,7 @@ import datetime as dt
 import selectors
 import sys
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Generator
 from contextlib import ExitStack, contextmanager
 from typing import Any, TypeVar
 from unittest.mock import patch
@@ -68,7 +68,7 @@ def run(main: Callable[[VirtualTimeLoop], Coroutine[Any, Any, _T]]) -> _T:
 
 
 @contextmanager
-def virtual_time(clock: Callable[[], float], packages: tuple[str, ...] = ("litellm",)) -> Iterator[None]:
+def virtual_time(clock: Callable[[], float], packages: tuple[str, ...] = ("litellm",)) -> Generator[None, None, None]:
     """``time`` and ``datetime`` follow ``clock`` until the block ends.
 
     ``time.time`` and its siblings are replaced in their module; the class ``datetime`` also in the

@@ -289,7 +289,8 @@ def test_importing_it_does_nothing():
     """No provider, no thread, no environment: in a fresh interpreter, without its site's warnings."""
     code = (
         "import os, threading; before = dict(os.environ)\n"
-        "import litellm; threads = threading.active_count(); lists = [list(litellm.callbacks), list(litellm.success_callback)]\n"
+        "import litellm; threads = threading.active_count()\n"
+        "lists = [list(litellm.callbacks), list(litellm.success_callback)]\n"
         "import traced_router\n"
         "assert threading.active_count() == threads\n"
         "assert [list(litellm.callbacks), list(litellm.success_callback)] == lists\n"

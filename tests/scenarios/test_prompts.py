@@ -1,6 +1,6 @@
 """Prompt-management models: a deployment is picked for the prompt, and then the model that the prompt names."""
 
-import datetime
+import datetime as dt
 
 import litellm
 import pytest
@@ -19,7 +19,7 @@ class Prompts(CustomPromptManagement):
         super().__init__()
         self._model = model
 
-    def get_chat_completion_prompt(self, model, messages, non_default_params, *_args, **_kwargs):  # noqa: ARG002
+    def get_chat_completion_prompt(self, model, messages, non_default_params, *_args, **_kwargs):
         return self._model, [{"role": "user", "content": "from the prompt"}], non_default_params
 
 
@@ -35,7 +35,7 @@ def made(provider, router, monkeypatch):
 
 async def call(router):
     """As litellm's proxy does: without its logging object the router loses its own function and raises KeyError."""
-    start = datetime.datetime.now(datetime.UTC)
+    start = dt.datetime.now(dt.UTC)
     logging, _ = function_setup("acompletion", Rules(), start, model="prompted", messages=MESSAGES, litellm_call_id="c")
     await router.acompletion("prompted", MESSAGES, litellm_logging_obj=logging, litellm_call_id="c")
 

@@ -456,6 +456,6 @@ async def test_an_error_event_after_content(provider, router, recorder):
 
 
 async def _failure(stream):
-    with pytest.raises(Exception) as raised:  # noqa: PT011  # whatever a plain router raises
+    with pytest.raises(Exception) as raised:  # whatever a plain router raises
         await _read(stream)
     return raised.value

@@ -76,7 +76,7 @@ async def test_a_slot_is_free_when_its_stream_is_dropped(provider, router, recor
     del stream
     async with asyncio.timeout(10):
         # The event loop closes the generator when it gets round to it.
-        while not await _takes(built):  # noqa: ASYNC110
+        while not await _takes(built):
             await asyncio.sleep(0)
 
 

@@ -15,7 +15,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: the command's words; ``sys.argv``'s when ``None``.
     """
-    parser = argparse.ArgumentParser(prog="traced-router", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="traced-router", description=str(__doc__).splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
     demo = commands.add_parser("demo", help="make some calls that go wrong in telling ways, and print their traces")
     demo.add_argument("--json", action="store_true", help="print the spans as JSON, one a line")

@@ -3,6 +3,9 @@
 Pure: it gets finished spans and gives text. It must not know litellm.
 """
 
+# litellm is typed in part; mypy, strict too, watches where that spreads.
+# pyright: reportUnknownMemberType=false
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final

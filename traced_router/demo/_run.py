@@ -87,7 +87,9 @@ def _export_too(tracing: TracerProvider) -> str | None:
     if endpoint is None:
         return None
     try:
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import (  # type: ignore[import-not-found,unused-ignore]
+            OTLPSpanExporter,  # in the extra `otlp`
+        )
     except ImportError:
         return (
             "OTEL_EXPORTER_OTLP_ENDPOINT is set, but the exporter is not installed: pip install 'traced-router[otlp]'."
