@@ -168,6 +168,11 @@ class TestCost:
         assert answer({**body, "model": None}).cost is None
         assert answer({**body, "usage": None}).cost is None
 
+    def test_of_messages_that_cannot_be_counted(self) -> None:
+        usage = {"output_tokens": 1, "cache_creation": 3, "server_tool_use": object()}
+        facts = answer({"type": "message", "model": "claude-sonnet-4-5", "id": "m-1", "usage": usage}, "dep-a")
+        assert (facts.response_id, facts.output_tokens, facts.cost) == ("m-1", 1, None)
+
     async def test_of_messages_of_an_unknown_model(self, provider: FakeProvider) -> None:
         response = await CALLS["messages"](router(provider, "anthropic/nobody-knows", "cost-nobody"))
         assert answer(response, "cost-nobody").cost is None

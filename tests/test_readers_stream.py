@@ -303,6 +303,19 @@ def test_a_cost_of_litellms_is_taken_from_the_usage() -> None:
     assert reader.finish(kept(used(6, 7))).cost is None  # another usage
 
 
+@pytest.mark.parametrize("stream", [kept(used(5, 7), logging_obj=3), kept(used(5, 7), logging_obj=object())])
+def test_a_cost_that_cannot_be_computed(stream: object) -> None:
+    facts = StreamReader().finish(stream)
+    assert (facts.input_tokens, facts.output_tokens, facts.cost) == (5, 7, None)
+
+
+def test_a_stream_that_hides_what_it_has_says_what_its_chunks_said() -> None:
+    reader = StreamReader()
+    reader.chunk({"id": "c-1", "choices": [{"finish_reason": "stop"}], **used(5, 7)})
+    facts = reader.finish(Raising())
+    assert facts == AnswerFacts("c-1", None, ("stop",), 5, 7)
+
+
 def test_a_stream_in_wrappers() -> None:
     inner = kept(used(5, 7))
     for name in ("inner", "_inner", "_source_iterator", "completion_stream"):

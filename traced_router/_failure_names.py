@@ -86,7 +86,7 @@ def is_transport(error: BaseException) -> bool:
     litellm's own exceptions do not count: it raises ``APIConnectionError`` for whatever it cannot map.
     """
     kind = type(error)
-    return not kind.__module__.startswith("litellm.") and any(k.__name__ in _TRANSPORT for k in kind.__mro__)
+    return not str(kind.__module__).startswith("litellm.") and any(k.__name__ in _TRANSPORT for k in kind.__mro__)
 
 
 def is_timeout(error: BaseException) -> bool:

@@ -545,20 +545,23 @@ _untyped: Final = cast("Any", litellm)
 
 def fields(thing: object) -> Mapping[str, object]:
     """The fields of an answer or a part of one, without pydantic's slow look-up of a missing name."""
-    if isinstance(thing, dict):
-        return cast("dict[str, object]", thing)
     try:
+        if isinstance(thing, dict):
+            return cast("dict[str, object]", thing)
         own = thing.__dict__
         extra = getattr(thing, "__pydantic_extra__", None)
         found = {**own, **extra} if extra else own
-    except Exception:  # noqa: BLE001  # no dict, or an object that hides it
+    except Exception:  # noqa: BLE001  # no dict, or an object that hides what it has
         return _NOTHING
     return found
 
 
 def hidden_params(thing: object) -> Mapping[str, object]:
     """``_hidden_params`` of an answer, a chunk or a stream: private in pydantic, a field, or an entry of a dict."""
-    private = cast("object", getattr(thing, "__pydantic_private__", None))
+    try:
+        private = cast("object", getattr(thing, "__pydantic_private__", None))
+    except Exception:  # noqa: BLE001  # an object that hides what it has
+        return _NOTHING
     hidden = fields(cast("object", private) if isinstance(private, dict) else thing).get("_hidden_params")
     return _NOTHING if hidden is None else fields(hidden)
 
@@ -607,7 +610,7 @@ def responses_seen(error: BaseException) -> list[object]:
     seen: list[object] = []
     for frame in _frames(error):
         for value in list(frame.f_locals.values()):
-            package = type(value).__module__.partition(".")[0]
+            package = str(type(value).__module__).partition(".")[0]
             if package in ("httpx", "httpx2", "requests"):
                 seen.append(value)
             elif package == "openai":  # LegacyAPIResponse, APIResponse, AsyncAPIResponse
@@ -618,7 +621,7 @@ def responses_seen(error: BaseException) -> list[object]:
 def was_parsed(error: BaseException) -> bool:
     """Whether a frame held a body that the OpenAI SDK had parsed, which it does of a 2xx only; the response is gone."""
     return any(
-        type(value).__module__.startswith("openai.types.")
+        str(type(value).__module__).startswith("openai.types.")
         for frame in _frames(error)
         for value in list(frame.f_locals.values())
     )

@@ -159,8 +159,11 @@ def _cost(body: Mapping[str, object], hidden: Mapping[str, object], deployment_i
     usage, model = body.get("usage"), text(body.get("model"))
     if not isinstance(usage, dict) or model is None:
         return None
-    counted = anthropic_usage(cast("dict[str, object]", usage))
-    priced = as_response(counted, model, hidden.get("model_id") or deployment_id)
+    try:
+        counted = anthropic_usage(cast("dict[str, object]", usage))
+        priced = as_response(counted, model, hidden.get("model_id") or deployment_id)
+    except Exception:  # noqa: BLE001  # what else the answer said is still worth telling
+        return None
     return billed(cost_by_name(priced), hidden, model)
 
 

@@ -147,7 +147,7 @@ _SDKS: Final = frozenset({"openai", "anthropic", "httpx", "httpx2"})
 
 
 def _package(thing: object) -> str:
-    return type(thing).__module__.partition(".")[0]
+    return str(type(thing).__module__).partition(".")[0]
 
 
 def _http_status(value: object) -> int | None:

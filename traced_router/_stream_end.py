@@ -5,7 +5,7 @@ Tokens are the provider's count, or unknown: where a provider gives none (OpenAI
 estimate is not taken for a count. This module must not know OpenTelemetry.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, cast
 
@@ -57,7 +57,7 @@ class _Said(NamedTuple):
     model: str | None
     reasons: tuple[str, ...]
     tokens: Tokens
-    priced: object = None
+    priced: Callable[[], object] | None = None
     cost: float | None = None
 
 
@@ -78,7 +78,7 @@ def stream_answer(seen: Seen, stream: object, *, complete: bool = True, deployme
     hit = hidden.get("cache_hit") is True
     cost = 0.0 if hit else said.cost
     if cost is None and over and said.priced is not None and tokens != NO_TOKENS:
-        cost = billed(cost_of_stream(layers, said.priced), hidden, said.model)
+        cost = _cost(layers, said.priced, hidden, said.model)
     return AnswerFacts(said.id, said.model, said.reasons, *tokens, cost, cache_hit=hit)
 
 
@@ -88,6 +88,15 @@ def _hidden(layers: Sequence[object], seen: Seen) -> Mapping[str, object]:
     return hidden_params(seen.first) if hidden is None else hidden
 
 
+def _cost(
+    layers: Sequence[object], priced: Callable[[], object], hidden: Mapping[str, object], model: str | None
+) -> float | None:
+    try:
+        return billed(cost_of_stream(layers, priced()), hidden, model)
+    except Exception:  # noqa: BLE001  # what else the stream said is still worth telling
+        return None
+
+
 # --- kinds of streams ------------------------------------------------------------------------
 
 
@@ -95,17 +104,20 @@ def _of_response(response: object, hidden: Mapping[str, object], event: object) 
     body = fields(response)
     tokens = tokens_in(body)
     cost = amount(hidden_params(event).get("response_cost")) or None  # on the last event from 1.106 on; 0.0 on 1.95
-    return _Said(response_id(body, hidden), text(body.get("model")), finish_reasons(body), tokens, response, cost)
+    return _Said(
+        response_id(body, hidden), text(body.get("model")), finish_reasons(body), tokens, lambda: response, cost
+    )
 
 
 def _of_body(body: Mapping[str, object], hidden: Mapping[str, object], owner: object) -> _Said:
-    model, tokens, usage = response_model(body, {}), tokens_in(body), body.get("usage")
-    if tokens is NO_TOKENS:
-        priced = None
-    elif body.get("type") == "message" and isinstance(usage, dict):
-        priced = as_response(anthropic_usage(cast("dict[str, object]", usage)), model, owner)
-    else:
-        priced = as_response(plain_usage(*tokens), model, owner)
+    model, tokens = response_model(body, {}), tokens_in(body)
+
+    def priced() -> object:
+        usage = body.get("usage")
+        if body.get("type") == "message" and isinstance(usage, dict):
+            return as_response(anthropic_usage(cast("dict[str, object]", usage)), model, owner)
+        return as_response(plain_usage(*tokens), model, owner)
+
     return _Said(response_id(body, hidden), model, finish_reasons(body), tokens, priced)
 
 
@@ -113,8 +125,14 @@ def _of_chunks(seen: Seen, layers: Sequence[object], owner: object) -> _Said:
     body, hidden = fields(seen.first), hidden_params(seen.first)
     reasons = tuple(reason for r in seen.reasons.values() if (reason := text(r)) is not None)
     tokens, usage, cost = _chunks_usage(seen, layers)
-    priced = None if usage is None or cost is not None else as_response(usage, text(body.get("model")), owner)
-    return _Said(response_id(body, hidden), response_model(body, hidden), reasons, tokens, priced, cost)
+    return _Said(
+        response_id(body, hidden),
+        response_model(body, hidden),
+        reasons,
+        tokens,
+        lambda: as_response(usage, text(body.get("model")), owner),
+        cost,
+    )
 
 
 def _chunks_usage(seen: Seen, layers: Sequence[object]) -> tuple[Tokens, object, float | None]:

@@ -74,12 +74,12 @@ def _no_resilience(setting: Setting) -> Resilience:  # noqa: ARG001
 
 
 BASELINES: Sequence[Contender] = (
-    Contender("random", _simple(baselines.RandomPick)),
-    Contender("round-robin", _simple(baselines.RoundRobin)),
-    Contender("smooth-wrr", _simple(baselines.SmoothWeighted), configured=True),
-    Contender("least-in-flight", _simple(baselines.LeastInFlight)),
-    Contender("p2c", _simple(baselines.PowerOfTwo)),
-    Contender("p2c-peak-ewma", lambda setting: baselines.PeakEwma(setting.rng, setting.clock)),
+    Contender("plain random", _simple(baselines.RandomPick)),
+    Contender("plain round-robin", _simple(baselines.RoundRobin)),
+    Contender("plain smooth-wrr", _simple(baselines.SmoothWeighted), configured=True),
+    Contender("plain least-in-flight", _simple(baselines.LeastInFlight)),
+    Contender("plain p2c", _simple(baselines.PowerOfTwo)),
+    Contender("plain p2c-peak-ewma", lambda setting: baselines.PeakEwma(setting.rng, setting.clock)),
 )
 
 

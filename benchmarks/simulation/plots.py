@@ -17,7 +17,7 @@ from benchmarks.simulation.report import Results
 from benchmarks.simulation.summary import QUANTILES, Summary, best
 from benchmarks.simulation.worlds import World
 
-SHOWN_BASELINES = ("p2c-peak-ewma", "least-in-flight")
+SHOWN_BASELINES = ("plain p2c-peak-ewma", "plain least-in-flight")
 SMOOTH = 3
 """Seconds over which plotted shares are averaged."""
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from random import Random
 from typing import Any
+from unittest.mock import patch
 
 from benchmarks.simulation import end_to_end, router_picks
 from benchmarks.simulation.contenders import Contender
@@ -10,6 +11,7 @@ from benchmarks.simulation.metrics import figures
 from benchmarks.simulation.runner import run
 from benchmarks.simulation.tables import Checked
 from benchmarks.simulation.worlds import World, w1, w3
+from traced_router.resilience import Resilience
 
 SCALES: Mapping[str, tuple[Callable[[float], World], float]] = {"W1": (w1, 0.25), "W3": (w3, 0.075)}
 """Shorter than the simulation: a call through litellm costs milliseconds."""
@@ -26,9 +28,18 @@ def traced_router(made: Callable[..., Any]) -> end_to_end.MakeRouter:
     from traced_router import TracedRouter
 
     def make(models: list[dict[str, Any]], clock: Callable[[], float], rng: Random) -> Any:
-        return TracedRouter(model_list=models, routing_strategy=made(clock=clock, rng=rng), num_retries=2)
+        # The router builds the resilience layer itself, on a clock that was bound before time became virtual.
+        with patch.dict(vars(Resilience)["__init__"].__kwdefaults__, {"clock": clock}):
+            return TracedRouter(model_list=models, routing_strategy=made(clock=clock, rng=rng), num_retries=2)
 
     return make
+
+
+def traced_builtin(strategy: str) -> end_to_end.MakeRouter:
+    """``TracedRouter`` with litellm's own strategy: tracing must change nothing."""
+    from traced_router import TracedRouter  # noqa: PLC0415 - as above
+
+    return lambda models, _clock, _rng: TracedRouter(model_list=models, routing_strategy=strategy, num_retries=2)
 
 
 def ours_work(made: Callable[..., Any]) -> bool:
@@ -48,6 +59,7 @@ def end_to_end_rows(
 ) -> Sequence[Checked]:
     """W1 and W3 through litellm's router with litellm's strategies, and through ours with ours."""
     makers = {f"litellm.Router {name}": (end_to_end.plain_router(name), PLAIN[name]) for name in PLAIN}
+    makers["TracedRouter least-busy"] = (traced_builtin("least-busy"), PLAIN["least-busy"])
     makers.update({f"TracedRouter {name}": (traced_router(made), name) for name, made in ours.items()})
     by_name = {contender.name: contender for contender in contenders}
     rows: list[Checked] = []

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from benchmarks.simulation import end_to_end, virtual_loop
+from benchmarks.simulation import end_to_end, real_routers, virtual_loop
 from benchmarks.simulation.contenders import litellm_builtins
 from benchmarks.simulation.runner import run
 from benchmarks.simulation.worlds import w1, w2, w3, w8
@@ -74,6 +74,16 @@ def test_an_error_in_an_executor_reaches_whoever_awaits():
 
     with pytest.raises(ValueError, match="no number"):
         virtual_loop.run(main)
+
+
+def test_tracing_changes_no_routing():
+    world = w3(0.01)
+    plain, traced = (
+        end_to_end.play(world, make("least-busy"), seed=0)
+        for make in (end_to_end.plain_router, real_routers.traced_builtin)
+    )
+    assert list(traced.recorder.latencies) == list(plain.recorder.latencies)
+    assert list(traced.recorder.picks) == list(plain.recorder.picks)
 
 
 def test_the_simulated_router_does_what_the_real_one_does():

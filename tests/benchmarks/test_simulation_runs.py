@@ -31,7 +31,7 @@ def check_conservation(result: Run) -> None:
 
 
 @pytest.mark.parametrize("key", EVERYWHERE)
-@pytest.mark.parametrize("name", ["p2c", "oracle"])
+@pytest.mark.parametrize("name", ["plain p2c", "oracle"])
 def test_every_arrival_ends_once_and_nothing_stays_in_flight(key, name):
     check_conservation(run(EVERYWHERE[key](0.04), BY_NAME[name], seed=3))
 
@@ -42,7 +42,7 @@ def test_every_baseline_conserves_calls_through_failures_and_cancels(name):
     check_conservation(run(w8(0.02), BY_NAME[name], seed=1))
 
 
-@pytest.mark.parametrize("name", ["random", "p2c-peak-ewma", "oracle"])
+@pytest.mark.parametrize("name", ["plain random", "plain p2c-peak-ewma", "oracle"])
 def test_a_seed_decides_everything(name):
     first, again, other = (run(w1(0.05), BY_NAME[name], seed) for seed in (1, 1, 2))
     assert first.recorder.latencies == again.recorder.latencies
@@ -189,7 +189,7 @@ def test_the_oracle_is_ahead_of_the_best_simple_strategy():
     # Seeds fixed; over these the ratio is 1.3 to 1.5.
     for seed in range(3):
         slow, fast = (
-            sorted(run(w1(0.5), BY_NAME[name], seed).recorder.latencies) for name in ("least-in-flight", "oracle")
+            sorted(run(w1(0.5), BY_NAME[name], seed).recorder.latencies) for name in ("plain least-in-flight", "oracle")
         )
         assert percentile(slow, 0.99) > 1.1 * percentile(fast, 0.99)
 

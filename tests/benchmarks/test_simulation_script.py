@@ -10,7 +10,7 @@ from benchmarks.simulation.contenders import BASELINES
 from benchmarks.simulation.pick_cost import pick_costs
 from benchmarks.simulation.runner import run
 
-TINY = ["--quick", "--seeds", "1", "--contender", "random"]
+TINY = ["--quick", "--seeds", "1", "--contender", "plain random"]
 
 
 def test_a_run_prints_a_table_and_writes_figures_and_plots(tmp_path, capsys):
@@ -20,7 +20,7 @@ def test_a_run_prints_a_table_and_writes_figures_and_plots(tmp_path, capsys):
     assert "seeds 0-0; python" in printed
     figures = json.loads((tmp_path / "strategies.json").read_text())
     contenders = figures["worlds"]["W1"]["contenders"]
-    assert set(contenders) == {"random", "oracle", "oracle-considerate"}
+    assert set(contenders) == {"plain random", "oracle", "oracle-considerate"}
     assert contenders["oracle"]["p99_over_oracle"] == 1.0
     assert figures["seeds"] == [0]
     assert "litellm" in figures["versions"]
@@ -42,7 +42,7 @@ def test_a_users_strategy_joins(tmp_path, capsys):
         strategies.main(arguments)
     assert "W1 p99 / oracle" in capsys.readouterr().out
     figures = json.loads((tmp_path / "strategies.json").read_text())
-    assert set(figures["worlds"]["W1"]["contenders"]) == {"random", "mine", "oracle", "oracle-considerate"}
+    assert set(figures["worlds"]["W1"]["contenders"]) == {"plain random", "mine", "oracle", "oracle-considerate"}
 
 
 def test_an_unknown_world_is_refused_with_the_known_ones():
@@ -80,5 +80,5 @@ def test_a_bad_recording_says_what_was_expected(tmp_path, text):
 
 def test_pick_costs_are_measured_for_every_size():
     costs = pick_costs(BASELINES[:1], sizes=(2, 4))
-    assert set(costs["random"]) == {2, 4}
-    assert all(cost.pick > 0.0 and cost.cycle > 0.0 for cost in costs["random"].values())
+    assert set(costs["plain random"]) == {2, 4}
+    assert all(cost.pick > 0.0 and cost.cycle > 0.0 for cost in costs["plain random"].values())
