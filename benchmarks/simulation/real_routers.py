@@ -37,7 +37,7 @@ def traced_router(made: Callable[..., Any]) -> end_to_end.MakeRouter:
 
 def traced_builtin(strategy: str) -> end_to_end.MakeRouter:
     """``TracedRouter`` with litellm's own strategy: tracing must change nothing."""
-    from traced_router import TracedRouter  # noqa: PLC0415 - as above
+    from traced_router import TracedRouter
 
     return lambda models, _clock, _rng: TracedRouter(model_list=models, routing_strategy=strategy, num_retries=2)
 
