@@ -415,6 +415,7 @@ def test_what_an_auto_router_says():
     assert strategies.routed({"metadata": {"routing_decision": decision}}) == said
     assert strategies.routed({"metadata": None, "litellm_metadata": {"routing_decision": decision}}) == said
     assert strategies.routed({"metadata": {"routing_decision": None}}) == {}
+    assert strategies.routed({"metadata": "odd", "litellm_metadata": []}) == {}
 
 
 def test_at_most_sixteen_facts_of_an_auto_router():

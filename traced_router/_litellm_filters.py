@@ -88,14 +88,18 @@ _by_id: Final = _utility("get_excluded_filtered_deployments")
 
 def of_order(deployments: Deployments, target: object) -> Deployments:
     """Those of the order that is asked for, or of the lowest there is."""
-    if target is None and not any("order" in d["litellm_params"] or "order" in d["model_info"] for d in deployments):
-        return deployments
+    if target is None:
+        for deployment in deployments:
+            if "order" in deployment["litellm_params"] or "order" in deployment["model_info"]:
+                break
+        else:
+            return deployments
     return cast("Deployments", _by_order(deployments, target_order=target))
 
 
 def not_tried(deployments: Deployments, ids: object) -> Deployments:
     """Those whose ids are not among ``ids``."""
-    return cast("Deployments", _by_id(deployments, excluded_deployment_ids=ids)) if ids else deployments
+    return cast("Deployments", _by_id(deployments, excluded_deployment_ids=ids))
 
 
 # --- pre-call checks -------------------------------------------------------------------------

@@ -11,7 +11,7 @@ that only Redis knows is not known.
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias, cast
 
 import litellm
 from litellm.router_strategy import least_busy, lowest_cost, lowest_latency, simple_shuffle
@@ -165,8 +165,9 @@ def _cost(
 
 def _price(deployment: Deployment) -> float:
     """Input and output USD per token, added up; 5 USD a token stand for a price that litellm does not know."""
-    params, prices = deployment["litellm_params"], litellm.model_cost
-    row: Mapping[str, Any] = prices.get(params.get("model")) or _NOTHING
+    params = deployment["litellm_params"]
+    prices = cast("Mapping[object, Mapping[str, Any]]", cast("Any", litellm).model_cost)
+    row = prices.get(params.get("model")) or _NOTHING
     if _BASE_MODEL_PRICES:
         base = prices.get(deployment["model_info"].get("base_model") or params.get("base_model")) or _NOTHING
         if base.get(_INPUT) is not None or base.get(_OUTPUT) is not None:
@@ -213,7 +214,12 @@ _ROUTED: Final = (
 def routed(request: Mapping[str, Any]) -> Mapping[str, str | int | float | bool]:
     """What an auto, complexity, quality or adaptive router says of the group that it chose; 1.95 says nothing."""
     for name in ("metadata", "litellm_metadata"):
-        decision = (request.get(name) or _NOTHING).get(_ROUTING_DECISION)
-        if isinstance(decision, Mapping):
+        metadata = _mapping(request.get(name))
+        if _ROUTING_DECISION in metadata:
+            decision = _mapping(metadata[_ROUTING_DECISION])
             return {key: decision[key] for key in _ROUTED if isinstance(decision.get(key), str | int | float | bool)}
     return _NOTHING
+
+
+def _mapping(thing: object) -> Mapping[str, Any]:
+    return cast("Mapping[str, Any]", thing) if isinstance(thing, Mapping) else _NOTHING

@@ -36,14 +36,14 @@ class Pick:
         self._token = attach(selection.context)
         self._entered = enter(probe)
 
-    def returned(self, deployment: Any) -> Any:
-        """litellm has picked."""
+    def returned(self, result: Any) -> Any:
+        """litellm has picked the deployment ``result``."""
         leave(self._entered)
         detach(self._token)
-        self._selection.end(self._probe.decide(deployment))
+        self._selection.end(self._probe.decide(result))
         if self._scope is not None:
-            self._scope.picked(deployment, self._group)
-        return deployment
+            self._scope.picked(result, self._group)
+        return result
 
     def raised(self, error: BaseException) -> None:
         """litellm found no deployment, or was interrupted."""
@@ -115,21 +115,17 @@ def filter_step(step: Filter, original: Callable[..., Any], above: Above) -> Cal
 
     It runs up to eight times in a pick, so it does without an observer.
     """
-    name = step.name
-
-    def entered(router: Any, kwargs: Mapping[str, Any]) -> Probe | None:
-        probe = probe_of(router)
-        if probe is not None and step.unseen:
-            probe.enters(step, kwargs.get("healthy_deployments"))
-        return probe
+    name, unseen = step.name, bool(step.unseen)
 
     if inspect.iscoroutinefunction(original):
 
         @functools.wraps(original)
         async def step_async(router: Any, *args: Any, **kwargs: Any) -> Any:
-            probe = entered(router, kwargs)
+            probe = probe_of(router)
             if probe is None:
                 return await above(router, name)(*args, **kwargs)
+            if unseen:
+                probe.enters(step, kwargs.get("healthy_deployments"))
             try:
                 left = await above(router, name)(*args, **kwargs)
             except Exception:
@@ -142,9 +138,11 @@ def filter_step(step: Filter, original: Callable[..., Any], above: Above) -> Cal
 
     @functools.wraps(original)
     def step_sync(router: Any, *args: Any, **kwargs: Any) -> Any:
-        probe = entered(router, kwargs)
+        probe = probe_of(router)
         if probe is None:
             return above(router, name)(*args, **kwargs)
+        if unseen:
+            probe.enters(step, kwargs.get("healthy_deployments"))
         try:
             left = above(router, name)(*args, **kwargs)
         except Exception:

@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from contextvars import ContextVar, Token
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias, cast
 
 from traced_router import _litellm as seams
 from traced_router import _litellm_filters as filters
@@ -32,7 +32,7 @@ from traced_router._guard import Guard, fails_open
 Deployment: TypeAlias = Mapping[str, Any]
 Deployments: TypeAlias = Sequence[Deployment]
 
-_NOBODY: Final[Deployments] = ()
+_NOBODY: Final = cast("Deployments", ())
 _NOTHING: Final[Mapping[str, Any]] = {}
 
 
@@ -218,8 +218,10 @@ class Probe:
         """Order, then what was tried; ``final`` is what the strategy gets, where that can be seen."""
         self._complete = True
         self._narrow(filters.of_order(self._deployments, self._target), "order")
-        self._narrow(filters.not_tried(self._deployments, self._tried), "already_tried")
-        self._narrow(filters.not_tried(self._deployments, self._skipped) or self._deployments, "already_tried")
+        if self._tried:
+            self._narrow(filters.not_tried(self._deployments, self._tried), "already_tried")
+        if self._skipped:
+            self._narrow(filters.not_tried(self._deployments, self._skipped) or self._deployments, "already_tried")
         if final is not None:
             self._narrow(final, "other")
 
@@ -307,10 +309,10 @@ class Probe:
     # --- the end -----------------------------------------------------------------------------
 
     @fails_open("selection")
-    def decide(self, chosen: object) -> DecisionFacts:
+    def decide(self, chosen: Deployment | None) -> DecisionFacts:
         """The decision, explained."""
         now = self._clock()
-        if not isinstance(chosen, Mapping):
+        if not isinstance(chosen, Mapping):  # a user's own strategy can answer with anything
             return self._facts(None, None, _NOTHING_TOLD)
         if self._left > 0 and not (self._complete or self._custom):
             self._last_filters()  # the synchronous shuffle shows nobody what it gets
@@ -374,23 +376,25 @@ class Probe:
         eligible: int | None = len(configured) - len(excluded)
         if not configured and self._left != 0:
             total = eligible = None
+        # In the order of the fields: a name for each would take as long as the rest of this.
         return DecisionFacts(
-            strategy=self._strategy or seams.routing_strategy(self.router),
-            reason=reason,
-            chosen_id=chosen_id,
-            total=total,
-            eligible=eligible,
-            considered=None if self._custom or self._specific or reason is None else eligible,
-            excluded=excluded,
-            score=choice.score,
-            rank_by=told.rank_by,
-            inflight=None if choice.score is None or told.rank_by != "inflight" else int(choice.score),
-            runner_up_id=None if choice.runner_up is None else deployment_id(self._deployments[choice.runner_up]),
-            runner_up_score=choice.runner_up_score,
-            seconds=self._seconds,
-            ids=[deployment_id(d) for d in configured] if self._listing or chosen_id is None else (),
-            scores=told.scores,
-            attributes=strategies.routed(self._request) if self._resolved != self._group else _NOTHING,
+            self._strategy or seams.routing_strategy(self.router),
+            reason,
+            chosen_id,
+            total,
+            eligible,
+            None if self._custom or self._specific or reason is None else eligible,
+            excluded,
+            choice.score,
+            told.rank_by,
+            None if choice.score is None or told.rank_by != "inflight" else int(choice.score),
+            None if choice.runner_up is None else deployment_id(self._deployments[choice.runner_up]),
+            choice.runner_up_score,
+            self._seconds,
+            None,
+            [deployment_id(d) for d in configured] if self._listing or chosen_id is None else (),
+            told.scores,
+            strategies.routed(self._request) if self._resolved != self._group else _NOTHING,
         )
 
 

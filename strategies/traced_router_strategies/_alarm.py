@@ -17,7 +17,7 @@ _LEAST_MEMORY: Final = 1.25
 _PRIOR: Final = 2.0
 """Completions of each kind that are taken for granted: one late call is no alarm."""
 
-_MARGIN: Final = 0.25
+_MARGIN: Final = 0.2
 """Excess of the ratio over 1 that is noise."""
 
 _NEWS: Final = 0.05

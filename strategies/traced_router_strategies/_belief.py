@@ -43,8 +43,11 @@ _STRAGGLING: Final = 4.0
 _NEWS_SECONDS: Final = 3.0
 """Observations fade with this time constant where routers compare them: the freshest knows best."""
 
-_USUAL_SECONDS: Final = 3.0
+_USUAL_SECONDS: Final = 6.0
 """Time constant of the mean number of calls in flight, by which those of silent peers are guessed."""
+
+_FOLLOW: Final = 0.4
+"""How far the guess follows what is in flight now, rather than the mean."""
 
 _FIRST_SURPRISE: Final = 2.0
 _FIRST_GAIN: Final = 0.4
@@ -402,7 +405,10 @@ class Deployment:
 
     def _crowd(self) -> float:
         """Calls in it, everybody's."""
-        return self.inflight + self._echo * self._usual + self._heard.inflight
+        inflight = self.inflight
+        if self._echo > 0.0:
+            inflight += self._echo * (self._usual + _FOLLOW * (self.inflight - self._usual))
+        return inflight + self._heard.inflight
 
     def _loaded(self, crowd: float) -> float:
         """Seconds per unit of work with so many calls in it."""

@@ -12,7 +12,7 @@ HOPE: Final = 0.6
 """A deployment that was this much better once is worth a trial. What a trial is hoped to cost is this share of what
 is usual: low enough to be picked before deployments that are known to be usual."""
 
-TRIAL_SECONDS: Final = 6.0
+TRIAL_SECONDS: Final = 5.0
 """Idle time before it is tried; with the time of a call, it is tried within 10 s of its recovery."""
 
 _PATIENCE: Final = 12

@@ -11,7 +11,7 @@ Source. Cheapest feasible first, as in deadline-constrained scheduling (Yu, Buyy
 FrugalGPT (Chen, Zaharia and Zou 2023) and RouteLLM for the aim, which they reach by choosing
 models: here the models of a group are as good as each other, by assumption.
 
-Cost. 3–6 µs a pick at any number of candidates, an attempt 10–20 µs for learning; memory as
+Cost. 3–7 µs a pick at any number of candidates, an attempt about 15 µs for learning; memory as
 ``least-expected-completion``.
 
 Needs to know. Prices of the candidates (USD per token); ``deadline``, or an objective that suits

@@ -14,13 +14,12 @@ lowest wins:
   slow is left before its first slow answer arrives;
 * + *failures*: failing seconds and one more try, times the odds of failing;
 * × the *share of the work that is left* where the prompt's prefix is probably cached; and for the
-  others, as much on top as the miss costs the caches in general (``_prefixes``);
+  others something on top, since a miss displaces another prefix that will be missed (``_prefixes``);
 * rate limits (``_throttle``): a deployment that would refuse comes last.
 
 For a caller who streams, the time to the first chunk takes the place of the whole, with a tenth
 of the rest. A deployment that lies idle because it was slow is tried again, one call at a time
-(``_trials``). A new one is taken to be as good as the others, while each call that it has not
-answered yet counts twice.
+(``_trials``). A new one gets a first call, and hardly another before it has answered that.
 
 Up to 16 candidates are all looked at; of more, three at random, the two best of the last pick
 (Mitzenmacher, Prabhakar and Shah 2002: memory is worth more than choice) and those that hold the
@@ -30,9 +29,9 @@ Sources. Join the shortest expected delay for the greedy rule; Pigou 1920 for th
 finagle's and tower's peak-EWMA for latency × load; Kleinrock 1967 for processor sharing;
 NVIDIA Dynamo's and llm-d's routers for affinity as a term of the predicted work, not a rule.
 
-Cost. A pick 2–5 µs at any number of candidates (costs are kept until something changes them), an
-attempt 10–20 µs for learning. Memory: under 3 KB per deployment, 100–200 bytes per prompt prefix
-(16,384 at most).
+Cost. A pick 2–5 µs at any number of candidates (costs are kept until something changes them), up to
+3 µs more where the prompt's prefix is looked up; an attempt about 15 µs for learning. Memory: 4 KB per
+deployment, 350 bytes per prompt prefix (16,384 at most).
 
 Needs to know. Nothing is configured. It learns from every attempt's duration and status; it
 learns sizes only where providers report tokens, and works without. ``affinity_key`` and
@@ -90,7 +89,7 @@ class LeastExpectedCompletion(ForecastingStrategy):
         rng: random.Random | None = None,
         full_scan: int = 16,
         sample: int = 3,
-        spill: float = 1.0,
+        spill: float = 0.75,
     ) -> None:
         super().__init__(clock=clock, rng=rng)
         self._full_scan = full_scan

@@ -10,7 +10,7 @@ at a time explores it.
 Source. finagle's ``PeakEwma`` and ``p2c``, tower's ``load::PeakEwma`` and ``balance::p2c``;
 Mitzenmacher 2001 for the two choices.
 
-Cost. 2–3 µs a pick at any number of candidates; about 300 bytes per deployment.
+Cost. 2–3 µs a pick at any number of candidates; about 160 bytes per deployment.
 
 Needs to know. Nothing; it learns from the duration of every attempt.
 

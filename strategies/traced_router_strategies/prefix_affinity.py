@@ -9,15 +9,15 @@ is predicted, in seconds, and the lowest wins; *pace* is a decayed mean of secon
 A prompt whose prefix a deployment has is less work there (how much of it is still cached is
 learnt from the providers' counts, ``_prefixes``), so sessions stay where they were, until the queue
 there outweighs the prefill that is saved: affinity is a term of the predicted work, not a rule. A
-miss is charged twice, since it displaces another prefix that will be missed in turn.
+miss is charged once more in part, since it displaces another prefix that will be missed in turn.
 
 Source. NVIDIA Dynamo's KV-aware router (prefill to compute + load); llm-d's and vLLM
 production-stack's prefix-aware scorers; SGLang's cache-aware router, without its threshold;
 Preble (Srivatsa et al. 2024) for exploiting and exploring at once. The 6 softens the load as a
 batch does; it was fitted by simulation (``benchmarks/strategies.py``).
 
-Cost. 4–6 µs a pick at any number of candidates; 300 bytes per deployment, 100–200 per prefix
-(16,384 at most).
+Cost. 4–8 µs a pick at any number of candidates; 550 bytes per deployment, 350 per prefix (16,384 at
+most).
 
 Needs to know. ``affinity_key`` and ``input_size``; the providers' counts of cached tokens, if they
 tell.
@@ -162,7 +162,7 @@ class PrefixAffinity(InFlightStrategy):
     name = "prefix-affinity"
 
     def __init__(
-        self, *, clock: Callable[[], float] = time.monotonic, rng: random.Random | None = None, spill: float = 1.0
+        self, *, clock: Callable[[], float] = time.monotonic, rng: random.Random | None = None, spill: float = 0.75
     ) -> None:
         super().__init__(clock=clock, rng=rng)
         self._spill = spill

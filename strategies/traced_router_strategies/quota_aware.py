@@ -17,7 +17,7 @@ Source. litellm's ``usage-based-routing-v2`` for the idea, without its cache cal
 counting; the token bucket of OpenAI's and Anthropic's rate limits; the AWS SDKs' adaptive retry
 mode for limits that nobody tells.
 
-Cost. 2–4 µs a pick at any number of candidates, an attempt 3–5 µs; about 3 KB per deployment.
+Cost. 2–4 µs a pick at any number of candidates, an attempt 3–5 µs; 2 KB per deployment.
 
 Needs to know. ``rpm`` and ``tpm`` of the candidates, or the providers' headers, or neither: then it
 balances calls in flight until 429s show where the limits are. ``input_size`` where a ``tpm`` is given.

@@ -1214,3 +1214,55 @@ def test_an_alias(provider, router, recorder, chat):
         recorder,
         request(picked(1, 1, "only_candidate", "dep-a", group="best", **shuffle(chat)), attempt(), name="best"),
     )
+
+
+def test_provider_budget_routing_picks_nobody(provider, router, recorder, chat):
+    """litellm knows the name, but has no code behind it: budgets are a callback's, whatever the strategy."""
+    with pytest.raises(ValueError, match="No deployments available"):
+        chat(router(provider.deployment("dep-a"), routing_strategy="provider-budget-routing"))
+
+    assert_tree(
+        recorder,
+        request(
+            nobody(
+                1,
+                "RouterRateLimitError",
+                ["dep-a"],
+                ["other"],
+                strategy__name="provider-budget-routing",
+                decision__seconds=SECONDS,
+            )
+        ),
+    )
+
+
+def test_a_deployment_by_its_provider_s_model_is_forced(provider, router, recorder, chat):
+    made = router(provider.deployment("dep-a", order=2), provider.deployment("dep-b", order=1))
+    chat(made, "openai/gpt-4o-2024-08-06", specific_deployment=True)
+
+    assert_tree(
+        recorder,
+        request(
+            picked(2, 1, "forced_specific", "dep-b", considered=absent, excluded={"order": 1}, **shuffle(chat)),
+            attempt("dep-b"),
+        ),
+    )
+
+
+def test_many_at_once_do_not_mix(provider, router, recorder):
+    made = router(
+        provider.deployment("dep-a"), provider.deployment("dep-b"), provider.deployment("dep-z", group="other")
+    )
+    cool_down(made, "dep-b")
+
+    async def play():
+        await asyncio.gather(*(made.acompletion(("gpt-4o", "other")[i % 2], MESSAGES) for i in range(10)))
+
+    asyncio.run(play())
+
+    for tree in recorder.trees():
+        group = tree.attributes["traced_router.model_group"]
+        told = tree.children[0].attributes
+        assert told["litellm.deployment.id"] == {"gpt-4o": "dep-a", "other": "dep-z"}[group]
+        assert told["traced_router.candidates.total"] == {"gpt-4o": 2, "other": 1}[group]
+        assert told.get("traced_router.candidates.excluded.cooldown") == {"gpt-4o": 1, "other": None}[group]

@@ -285,8 +285,8 @@ class TestTrials:
         for now in range(200):
             allowance.called(float(now))
         trials.seen(1.0, 1)
-        assert trials.hope(10.0, 1.0, 1.0, allowance, 5.0) == (10.0, 6.0)
-        assert trials.hope(10.0, 1.0, 1.0, allowance, 6.0)[0] == pytest.approx(0.6)
+        assert trials.hope(10.0, 1.0, 1.0, allowance, 4.0) == (10.0, 5.0)
+        assert trials.hope(10.0, 1.0, 1.0, allowance, 5.0)[0] == pytest.approx(0.6)
         for _ in range(12):
             trials.started(10.0, allowance, 6.0)
             trials.ended(10.0, 10.0)
