@@ -176,11 +176,17 @@ async def test_the_same_chunks_in_the_same_object(kind, made, provider):
         assert isinstance(ours, known) == isinstance(theirs, known)
     names = ("aclose", "close", "__next__", "__anext__", "_hidden_params", "chunks", "completed_response")
     assert {n for n in names if hasattr(ours, n)} == {n for n in names if hasattr(theirs, n)}
-    assert [type(c) for c in await read(ours)] == [type(c) for c in await read(theirs)]
+    assert shapes(await read(ours)) == shapes(await read(theirs))
     if isinstance(ours, BaseResponsesAPIStreamingIterator):
         assert type(ours.completed_response) is type(theirs.completed_response)
     bodies = [{k: v for k, v in r.body.items() if k != "metadata"} for r in provider.requests]
     assert bodies[0] == bodies[1]
+
+
+def shapes(chunks):
+    """The types of what was read; bytes are reads of a socket, whose number is the network's."""
+    types = [type(c) for c in chunks]
+    return {bytes} if set(types) == {bytes} else types
 
 
 @every_kind
