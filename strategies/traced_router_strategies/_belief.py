@@ -405,7 +405,7 @@ class Deployment:
 
     def _crowd(self) -> float:
         """Calls in it, everybody's."""
-        inflight = self.inflight
+        inflight: float = self.inflight
         if self._echo > 0.0:
             inflight += self._echo * (self._usual + _FOLLOW * (self.inflight - self._usual))
         return inflight + self._heard.inflight
