@@ -166,19 +166,24 @@ class LeastExpectedCompletion(ForecastingStrategy):
         left = size.left
         elsewhere = 1.0 + self._spill * (1.0 - min(left.values()))
         known, total = self._deployments.states, len(candidates)
-        prices: list[tuple[float, Deployment]] = []
-        if ranked.best.id not in left:
-            prices.append((ranked.cost * elsewhere, ranked.best))
-        if ranked.second is not None and ranked.second.id not in left:
-            prices.append((ranked.second_cost * elsewhere, ranked.second))
+        best, second = ranked.best, ranked.second
+        cost, second_cost = ranked.cost, ranked.second_cost
+        cost = inf if best.id in left else cost * elsewhere
+        second_cost = inf if second is None or second.id in left else second_cost * elsewhere
+        if second is not None and second_cost < cost:
+            best, cost, second, second_cost = second, second_cost, best, cost
         for id_, share in left.items():
             holder = known.get(id_)
-            if holder is not None and holder.index < total and candidates[holder.index].id == id_:
-                prices.append((holder.costs[stream] * share, holder))
-        prices.sort(key=_price)
-        best_cost, best = prices[0]
-        second_cost, second = prices[1] if len(prices) > 1 else (inf, None)
-        return _Ranked(best, best_cost, second, second_cost)
+            if holder is None or holder.index >= total or candidates[holder.index].id != id_:
+                continue
+            price = holder.costs[stream] * share
+            if price < cost:
+                if holder is not best:
+                    second, second_cost = best, cost
+                best, cost = holder, price
+            elif price < second_cost and holder is not best:
+                second, second_cost = holder, price
+        return _Ranked(best, cost, second, second_cost)
 
     def _calm(self, candidates: Sequence[Candidate], now: float) -> Sequence[Candidate]:
         """Those that did not refuse anybody lately, unless there are none."""
@@ -224,7 +229,3 @@ def _explain(ranked: _Ranked, size: Size, considered: int) -> Decision:
         seconds,
         facts,
     )
-
-
-def _price(priced: tuple[float, Deployment]) -> float:
-    return priced[0]
