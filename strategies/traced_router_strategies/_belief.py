@@ -18,7 +18,7 @@ from traced_router_strategies._pace import Pace, Scatter
 from traced_router_strategies._peers import NOTHING, Heard
 from traced_router_strategies._throttle import Throttle
 from traced_router_strategies._trials import FALL, HOPE, RISE, TRIAL_SECONDS, Allowance, Trials
-from traced_router_strategies._work import WorkModel
+from traced_router_strategies._work import Features, WorkModel
 
 CLOSED: Final = 1e9
 """Cost of a deployment whose rate limit is used up: any other comes first."""
@@ -52,8 +52,6 @@ _FOLLOW: Final = 0.4
 _FIRST_SURPRISE: Final = 2.0
 _FIRST_GAIN: Final = 0.4
 """A first chunk that is this many times earlier or later than usual counts for so much at once."""
-
-Features = tuple[float, float, float, float]
 
 
 class Group:

@@ -11,10 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from traced_router.strategy import Outcome, RoutingRequest, Ticket
-from traced_router_strategies._belief import Deployment, Features, Flight, Group
+from traced_router_strategies._belief import Deployment, Flight, Group
 from traced_router_strategies._peers import NOTHING, Heard, gather
 from traced_router_strategies._prefixes import Prefixes
 from traced_router_strategies._table import Table
+from traced_router_strategies._work import Features
 
 _MAX_GROUPS: Final = 256
 _ECHO_GAIN: Final = 0.02

@@ -9,7 +9,7 @@ negative coefficient, and a prior of a few observations that looks like a typica
 tokens are those that the provider counted: no tokenizer runs here.
 """
 
-from typing import Final
+from typing import Final, TypeAlias
 
 _PRIOR: Final = (0.3, 0.00012, 0.00003, 0.014)
 """A typical hosted model: 0.3 s, 8,000 tokens/s of prefill, a quarter of that cost when cached, 70 tokens/s."""
@@ -43,7 +43,7 @@ _MEAN_KEEP: Final = 0.99
 _PREFILL_MATTERS: Final = 0.05
 """Share of the work."""
 
-Features = tuple[float, float, float, float]
+Features: TypeAlias = tuple[float, float, float, float]
 """(1, fresh, cached, output), tokens."""
 
 
