@@ -27,7 +27,7 @@ help:
 test: $(VENV)/.test ## the tests, warnings as errors, 100 % branch coverage
 	$(PY) -m pytest $(if $(ARGS),$(ARGS),--cov --cov-report=term)
 
-demo: $(VENV)/.core ## fake providers on loopback, ten telling calls, their traces
+demo: $(VENV)/.core ## fake providers on loopback, eleven telling calls, their traces
 	@$(VENV)/bin/traced-router demo $(ARGS)
 
 check: $(VENV)/.dev ## lint, format and types, all strict
