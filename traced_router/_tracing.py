@@ -10,9 +10,11 @@ tree, which knows spans.
 """
 
 import asyncio
+import itertools
+import sys
 import time
 import weakref
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from contextvars import Token
 from dataclasses import dataclass
 from typing import Any, Final
@@ -251,9 +253,10 @@ class UnrecordedEdge:
 class Edge:
     """A public call, from the moment it comes in until the caller has the whole answer."""
 
-    __slots__ = ("_call", "_scope", "_tracing")
+    __slots__ = ("_call", "_handled", "_scope", "_tracing")
 
     def __init__(self, tracing: RouterTracing, call: Call, scope: Scope) -> None:
+        self._handled = sys.exception()
         self._tracing = tracing
         self._call = call
         self._scope = scope
@@ -279,6 +282,7 @@ class Edge:
 
     def raised(self, error: BaseException) -> None:
         """The call has failed, or was left."""
+        error = _torn_down(error, self._handled) or error
         try:
             self._scope.raised(error)
         except Exception as fault:  # noqa: BLE001  # the caller gets its own error in any case
@@ -290,6 +294,29 @@ class Edge:
             self._call.finish("error", _readers.failure(error))
         else:
             self._call.finish("abandoned")
+
+
+def _torn_down(error: BaseException, handled: BaseException | None) -> GeneratorExit | None:
+    """What closed the coroutine that ``error`` comes from, if that is what happened: then no caller gets it.
+
+    From 1.109 on litellm trips over the context, or the loop, that is gone by then, and raises anew.
+
+    Args:
+        error: what came out of the coroutine.
+        handled: what its caller was handling when it called; that came from elsewhere.
+    """
+    own = itertools.takewhile(lambda met: met is not handled, itertools.islice(_contexts(error), _MAX_CHAIN))
+    return next((met for met in own if isinstance(met, GeneratorExit)), None)
+
+
+def _contexts(error: BaseException) -> Iterator[BaseException]:
+    while (context := error.__context__) is not None:
+        yield context
+        error = context
+
+
+_MAX_CHAIN: Final = 24
+"""Exceptions looked at, one having come up while another was handled."""
 
 
 def _pull_context(call: Call) -> Context:

@@ -18,10 +18,6 @@ async def cancelled(task):
         await task
 
 
-# The core of 1.109 wants its loop when it is closed, and raises RuntimeError when that has gone.
-ABANDONED = "error" if hasattr(litellm.Router, "_core_class") else "abandoned"
-
-
 def request(*children, **attributes):
     return span(
         "router.chat gpt-4o",
@@ -126,7 +122,9 @@ async def test_an_embedding(provider, router, recorder):
     assert tree.children[1].attributes["traced_router.error.category"] == "cancelled"
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # 1.109's own, see below
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)  # 1.109's own: it wants the loop that is gone
 def test_a_task_that_is_pending_when_its_loop_closes(provider, router, recorder, caplog, monkeypatch):
     """Whoever collects it closes its coroutines, in another context than theirs."""
     waiting = asyncio.Event()
@@ -149,10 +147,32 @@ def test_a_task_that_is_pending_when_its_loop_closes(provider, router, recorder,
         recorder,
         span(
             "router.chat gpt-4o",
-            attributes={"traced_router.outcome": ABANDONED},
+            status="UNSET",
+            attributes={"traced_router.outcome": "abandoned", "error.type": absent},
             children=[span("router.select gpt-4o"), span("chat gpt-4o-2024-08-06", status="UNSET")],
         ),
     )
+
+
+async def test_a_call_that_a_closed_generator_makes_fails_like_any_other(provider, router, recorder):
+    """What its caller is handling is no part of it."""
+    provider.script("dep-a", [ServerError()])
+    made = router(provider.deployment("dep-a"))
+
+    async def reader():
+        try:
+            yield
+        finally:
+            with pytest.raises(litellm.InternalServerError):
+                await made.acompletion("gpt-4o", MESSAGES)
+
+    opened = reader()
+    await anext(opened)
+    await opened.aclose()
+
+    tree = recorder.tree()
+    assert tree.attributes["traced_router.outcome"] == "error"
+    assert tree.attributes["error.type"] == "InternalServerError"
 
 
 async def test_calls_beside_a_cancelled_one_go_on(provider, router, recorder):
