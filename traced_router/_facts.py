@@ -70,7 +70,8 @@ class AttemptEnd(NamedTuple):
 
     ``seconds`` is the provider's time, without that of a stream's reader;
     ``time_to_first_chunk`` is in seconds too. Both ``answer`` and ``failure`` can be there: a
-    stream that died half-way. Neither is: it was left or cancelled.
+    stream that died half-way. ``cancelled`` says that the caller left before the end: then there is
+    no ``failure``, and ``answer`` is what a stream had said until then.
     """
 
     answer: AnswerFacts | None

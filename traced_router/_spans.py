@@ -135,7 +135,7 @@ class Attempt:
         self._first_content_ns: int | None = None
         self._start = call.timeline.now()
         self._span = call.start_span(
-            text(n.attempt_span(call.operation, self.deployment.model or self.model_group or ""), call.limits.string),
+            text(n.attempt_span(call.operation, self.deployment.model or self.model_group), call.limits.string),
             hop,
             SpanKind.CLIENT,
             self._attributes(in_hop, facts.parameters) if call.recording else None,
@@ -216,9 +216,15 @@ class Attempt:
     def left(self, *, cancelled: bool = False) -> None:
         """The caller left: not an error."""
         if not self._done:
-            self._end(None, FailureFacts("", "cancelled") if cancelled else None)
+            self._end(None, FailureFacts("", "cancelled") if cancelled else None, left=True)
 
-    def _end(self, answer: AnswerFacts | None, failure: FailureFacts | None) -> None:
+    @fails_open("attempt")
+    def over(self) -> None:
+        """The caller has all that it wanted, and nobody has said how the provider ended."""
+        if not self._done:
+            self._end(None, None)
+
+    def _end(self, answer: AnswerFacts | None, failure: FailureFacts | None, *, left: bool = False) -> None:
         self._done = True
         call = self._call
         now = call.timeline.now()
@@ -237,7 +243,7 @@ class Attempt:
                 self._span.end(now)
             finally:
                 call.attempted(self)
-                self._tell(answer, failure)
+                self._tell(answer, None if left else failure, left=left)
 
     def _describe(self, answer: AnswerFacts | None, failure: FailureFacts | None) -> None:
         out: dict[str, Value] = {}
@@ -252,12 +258,11 @@ class Attempt:
         if out:
             self._span.set_attributes(out)
 
-    def _tell(self, answer: AnswerFacts | None, failure: FailureFacts | None) -> None:
+    def _tell(self, answer: AnswerFacts | None, failure: FailureFacts | None, *, left: bool) -> None:
         listener, self._listener = self._listener, None
         if listener is not None:
-            cancelled = failure is None and not self.answered
             first = None if self._first_content_ns is None else self._first_content_ns * SECONDS
-            listener.ended(AttemptEnd(answer, failure, cancelled, self.busy_ns * SECONDS, first))
+            listener.ended(AttemptEnd(answer, failure, left, self.busy_ns * SECONDS, first))
 
 
 class Backoff:

@@ -403,7 +403,9 @@ class Call:
         for selection in self._open_selections[::-1]:
             selection.end(None, failure)
         for attempt in self._open_attempts[::-1]:
-            if failure is None:
+            if how == "ok":
+                attempt.over()
+            elif failure is None:
                 attempt.left(cancelled=how == "cancelled")
             else:
                 attempt.fail(failure)

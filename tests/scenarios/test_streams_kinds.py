@@ -14,6 +14,7 @@ import pytest
 from litellm.responses.streaming_iterator import BaseResponsesAPIStreamingIterator
 from opentelemetry import trace
 
+from traced_router._tree import Call
 from traced_router.testing import absent, assert_tree, of_type, span
 from traced_router.testing._provider_behaviours import Answer
 
@@ -255,3 +256,77 @@ async def test_what_the_attempt_knows(kind, made, recorder):
     assert node.attributes["gen_ai.response.time_to_first_chunk"] > 0
     found = [node.attributes.get(f"gen_ai.usage.{side}_tokens") for side in ("input", "output")]
     assert found == ([10, 5] if kind.counts else [None, None])
+
+
+# --- what a routing strategy hears ---------------------------------------------------------------
+
+
+class Listener:
+    """Hears of one attempt."""
+
+    def __init__(self, ends):
+        self._ends = ends
+
+    def first_chunk(self):
+        pass
+
+    def ended(self, end):
+        self._ends.append(end)
+
+
+@pytest.fixture
+def ends(monkeypatch):
+    """The ends of all attempts, as a strategy that listens hears of them."""
+    heard = []
+    attempt = Call.attempt
+    monkeypatch.setattr(
+        Call, "attempt", lambda call, facts, hop, owner, *_: attempt(call, facts, hop, owner, Listener(heard))
+    )
+    return heard
+
+
+@every_kind
+async def test_one_that_is_read_to_its_end_was_not_left(kind, made, recorder, ends):
+    await read(await start(kind, made))
+    (end,) = ends
+    assert (end.cancelled, end.failure, end.answer.output_tokens) == (False, None, 5 if kind.counts else None)
+
+
+@every_kind
+async def test_one_that_is_dropped_was_left(kind, made, recorder, ends):
+    stream = await start(kind, made)
+    await pull(stream)
+    del stream
+    gc.collect()
+    (end,) = ends
+    assert (end.cancelled, end.failure) == (True, None)
+
+
+@every_kind
+async def test_one_that_is_closed_was_left(kind, made, recorder, ends):
+    stream = await start(kind, made)
+    await pull(stream)
+    close = getattr(stream, "aclose", None) or getattr(stream, "close", None)
+    if close is None:
+        pytest.skip("litellm's object cannot be closed")
+    closing = close()
+    if inspect.isawaitable(closing):
+        await closing
+    (end,) = ends
+    assert (end.cancelled, end.failure) == (True, None)
+    assert end.answer is not None
+
+
+async def test_one_whose_pull_is_cancelled_was_left(provider, made, recorder, ends):
+    gate = provider.gate()
+    provider.default("dep-chat", Answer(chunks=("a", "b"), hold_after_chunk=(1, gate)))
+    stream = await start(KINDS["chat"], made)
+    await pull(stream)
+    task = asyncio.ensure_future(read(stream))
+    await gate.reached()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    (end,) = ends
+    assert (end.cancelled, end.failure) == (True, None)
+    assert end.answer.response_model == "gpt-4o-2024-08-06"
