@@ -32,7 +32,7 @@ def entry(entry: seams.Entry, original: Callable[..., Any], above: Above, tracin
         return above(router, entry.name)(*args, **kwargs)
 
     def begin(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Observer | None:
-        model = argument("model", entry.model_at + 1, args, kwargs)
+        model = argument(entry.model, entry.model_at + 1, args, kwargs)
         return tracing_of(args[0]).enter(args[0], entry.operation, model, kwargs)
 
     return around(call, begin, original)

@@ -109,7 +109,7 @@ def build(
         facade.__dict__["tracing_capabilities"] = dict(tracing.capabilities)
         host.listen(tracing)
         for entry in seams.ENTRIES:
-            _put_edge(facade, tracing, entry.name, entry.operation, entry.model_at)
+            _put_edge(facade, tracing, entry.name, entry.operation, (entry.model, entry.model_at))
         for name in seams.ENDPOINTS:
             _put_edge(facade, tracing, name, seams.operation_of(name), None)
 
@@ -132,7 +132,7 @@ def let_adopt(kind: Any) -> None:
     type.__setattr__(kind, name, initialize)  # an ordinary assignment goes to the core's class
 
 
-def _put_edge(facade: Any, tracing: RouterTracing, name: str, operation: str, model_at: int | None) -> None:
+def _put_edge(facade: Any, tracing: RouterTracing, name: str, operation: str, model: tuple[str, int] | None) -> None:
     """Trace one public method of ``facade`` from outside: its core runs none of the overrides."""
     method = getattr(facade, name, None)
     if not callable(method):
@@ -141,7 +141,7 @@ def _put_edge(facade: Any, tracing: RouterTracing, name: str, operation: str, mo
     core = seams.core_of(facade)  # reading a facade's old members warns
 
     def begin(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Observer | None:
-        model = kwargs.get("model") if model_at is None else argument("model", model_at, args, kwargs)
-        return tracing.enter(core, operation, model, kwargs)
+        group = kwargs.get("model") if model is None else argument(*model, args, kwargs)
+        return tracing.enter(core, operation, group, kwargs)
 
     facade.__dict__[name] = around(method, begin)

@@ -168,11 +168,12 @@ FOREIGN: Final[Mapping[Layer, Level]] = {
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A public method of the router: where its model stands among positional arguments."""
+    """A public method of the router: where its group stands among positional arguments, and its name."""
 
     name: str
     operation: str
     model_at: int = 0
+    model: str = "model"
 
 
 ENTRIES: Final = (
@@ -195,7 +196,7 @@ ENTRIES: Final = (
     Entry("acancel_batch", "cancel_batch"),
     Entry("alist_batches", "list_batches"),
     Entry("avector_store_create", "vector_store_create"),
-    Entry("aguardrail", "guardrail"),
+    Entry("aguardrail", "guardrail", model="guardrail_name"),
 )
 
 BATCHES: Final = (

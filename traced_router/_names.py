@@ -47,9 +47,9 @@ def selection_span(model_group: str) -> str:
     return f"router.select {model_group[:MAX_GROUP_IN_NAME]}"
 
 
-def attempt_span(operation: str, model: str) -> str:
-    """Name of an attempt span: the GenAI conventions' ``{operation} {model}``."""
-    return f"{operation} {model[:MAX_GROUP_IN_NAME]}"
+def attempt_span(operation: str, model: str | None) -> str:
+    """Name of an attempt span: the GenAI conventions' ``{operation} {model}``, where there is a model."""
+    return f"{operation} {model[:MAX_GROUP_IN_NAME]}" if model else operation
 
 
 def fallback_span(target: str) -> str:

@@ -259,3 +259,32 @@ def test_the_conventional_names_of_an_openai_client(provider, router, recorder):
 
     assert type(answer) is litellm.ModelResponse
     assert recorder.tree().name == "router.chat g"
+
+
+async def test_a_call_that_names_no_model(provider, router, recorder):
+    """The attempt's name has no model either, and no space where one would be."""
+    params = provider.deployment("dep-a")["litellm_params"]
+    made = router(provider.deployment("dep-b", group="g"))
+    await made.avector_store_create(
+        None, custom_llm_provider="openai", api_base=params["api_base"], api_key=params["api_key"], name="store"
+    )
+
+    assert provider.hits("dep-a") == 1
+    assert_tree(recorder, tree("vector_store_create", "vector_store_create", select=False))
+
+
+async def test_a_guardrail_is_its_own_group(provider, router, recorder):
+    guardrail = {"guardrail_name": "pii", "litellm_params": {"guardrail": "custom", "mode": "pre_call"}}
+    made = router(provider.deployment("dep-a"), guardrail_list=[guardrail])
+
+    async def run(selected_guardrail, **_):
+        return selected_guardrail["guardrail_name"]
+
+    assert await made.aguardrail("pii", run) == "pii"
+    assert await made.aguardrail(guardrail_name="pii", original_function=run) == "pii"
+    assert len(recorder.trees()) == 2
+    for request in recorder.trees():
+        assert_tree(
+            request,
+            span("router.guardrail pii", status="UNSET", attributes={"traced_router.model_group": "pii"}),
+        )
