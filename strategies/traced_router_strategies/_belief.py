@@ -294,7 +294,9 @@ class Deployment:
             due_per_second = max(1.0, self.inflight) / (self._loaded(crowd) * unit)
             self.fresh_until = now + alarm.next_look(due_per_second)
             return
-        hope, self.fresh_until = self._trials.hope(cost, unit, group.typical.value, group.allowance, now)
+        hope, self.fresh_until = self._trials.hope(
+            cost, unit, group.typical.value, group.allowance, now, failing=self._failure_rate > 0.0
+        )
         if hope < cost:
             hope_first = first * hope / cost
             if self._first_samples > 0.0:

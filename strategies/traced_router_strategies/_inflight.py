@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from traced_router.strategy import Outcome, Ticket
+from traced_router_strategies._peers import plausible
 
 
 class Reservation:
@@ -85,7 +86,8 @@ class InFlightStrategy:
         theirs: dict[str, float] = {}
         for state in peers:
             for id_, gauge in state.items():
-                theirs[id_] = theirs.get(id_, 0.0) + (gauge[0] if gauge else 0.0)
+                if gauge and plausible(gauge[0]):
+                    theirs[id_] = theirs.get(id_, 0.0) + gauge[0]
         with self._lock:
             self._theirs = theirs
 

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 _GAUGES: Final = 5
+_MOST: Final = 1e9
+"""No gauge is more than that, or less than 0."""
 
 
 class Heard(NamedTuple):
@@ -29,12 +31,17 @@ class Heard(NamedTuple):
 NOTHING: Final = Heard()
 
 
+def plausible(number: float) -> bool:
+    """Whether a peer can have meant it; NaN is not."""
+    return 0.0 <= number <= _MOST
+
+
 def gather(peers: Sequence[Mapping[str, Sequence[float]]]) -> dict[str, Heard]:
-    """Sum up what other routers exported, by candidate id; a gauge that is too short is another version's."""
+    """Sum up what other routers exported, by candidate id; what is too short or no gauge is another version's."""
     heard: dict[str, Heard] = {}
     for state in peers:
         for id_, gauge in state.items():
-            if len(gauge) < _GAUGES:
+            if len(gauge) < _GAUGES or not all(map(plausible, gauge[:_GAUGES])):
                 continue
             inflight, seconds, fresh, expected, ended = gauge[:_GAUGES]
             so_far = heard.get(id_, NOTHING)

@@ -88,7 +88,9 @@ class Trials:
         self._in_vain = 0
         self._mending = False
 
-    def hope(self, cost: float, unit: float, typical: float, allowance: Allowance, now: float) -> tuple[float, float]:
+    def hope(
+        self, cost: float, unit: float, typical: float, allowance: Allowance, now: float, *, failing: bool = False
+    ) -> tuple[float, float]:
         """What a trial may be hoped to cost, and until when nothing changes about that.
 
         Args:
@@ -97,6 +99,7 @@ class Trials:
             typical: pace at which the group serves its calls.
             allowance: of the group.
             now: the time.
+            failing: it failed lately, which is part of the cost.
         """
         usual = self.baseline * unit
         if self._mending and usual < cost:
@@ -104,6 +107,8 @@ class Trials:
         elif usual < HOPE * cost:
             late = allowance.between / _LATE_SHARE if self._in_vain >= _PATIENCE else 0.0
             due, hope = self.idle_since + max(TRIAL_SECONDS, late), HOPE * usual
+        elif failing and usual > 0.0:
+            due, hope = self.idle_since + TRIAL_SECONDS, HOPE * usual
         elif typical * unit >= HOPE * cost:
             return cost, now + _LOOK_SECONDS  # others do no better, or little
         else:

@@ -79,7 +79,9 @@ class _Deployment:
         fresh_until: until when the score holds if nothing happens.
     """
 
-    __slots__ = ("_crowd", "_seen", "_trials", "fresh_until", "id", "index", "inflight", "pace", "score", "trial")
+    __slots__ = (
+        "_crowd", "_failed", "_seen", "_trials", "fresh_until", "id", "index", "inflight", "pace", "score", "trial",
+    )  # fmt: skip
 
     def __init__(self, id_: str, now: float) -> None:
         self.id = id_
@@ -90,6 +92,7 @@ class _Deployment:
         self.fresh_until = -inf
         self.trial = False
         self._crowd = DecayedMean(_MEMORY)
+        self._failed = False
         self._seen = 0
         self._trials = Trials(now)
 
@@ -99,18 +102,20 @@ class _Deployment:
         self.fresh_until = inf
         self.trial = False
         if self.pace.weight <= 0.0:  # worth a first call, after which every one that is out counts twice
-            load = crowd * (crowd + _SOFTENING) / (1.0 + _SOFTENING) if self.inflight else HOPE
+            load = crowd / _alone(1.0, crowd) if self.inflight else HOPE
             self.score = (group.pace.value or 1.0) * load
             self.fresh_until = now + group.allowance.look  # what is usual may become known
             return
         self.score = score = self.pace.value * (crowd + _SOFTENING) / (self._crowd.value + _SOFTENING)
         if crowd <= 1.0:
-            self.score, self.fresh_until = self._trials.hope(score, 1.0, group.pace.value, group.allowance, now)
+            self.score, self.fresh_until = self._trials.hope(
+                score, 1.0, group.pace.value, group.allowance, now, failing=self._failed
+            )
             self.trial = self.score < score
 
     def started(self, group: _Group, now: float) -> float | None:
-        """A call leaves; the pace that was believed, when the call is a trial."""
-        before = self.pace.value if self.trial and self.inflight == 0 else None
+        """A call leaves; the pace that was believed of a lone call, when this is a trial."""
+        before = self._lone if self.trial and self.inflight == 0 else None
         if before is not None:
             self._trials.started(before, group.allowance, now)
         group.allowance.called(now)
@@ -120,24 +125,40 @@ class _Deployment:
 
     def answered(self, pace: float, crowd: float, before: float | None) -> None:
         """A call of that pace was answered, which met so many others; ``before`` as :meth:`started` said."""
+        self._failed = False
         self._seen += 1
         if before is not None:
-            self._trials.ended(pace, before)
-            if pace < _BETTER * before:
-                self.pace.weight = 0.0  # it has recovered: what was known before does not count
-        self.failed(pace, crowd)
-        self._trials.seen(self.pace.value, self._seen)
+            lone = _alone(pace, crowd)
+            self._trials.ended(lone, before)
+            if lone < _BETTER * before:
+                self.pace.weight = self._crowd.weight = 0.0  # it has recovered: what was known before does not count
+        self._observe(pace, crowd)
+        self._trials.seen(self._lone, self._seen)
 
     def failed(self, pace: float, crowd: float) -> None:
-        """A call counts as one of that pace."""
+        """A call failed, and counts as one of that pace."""
+        self._failed = True
+        self._observe(pace, crowd)
+
+    def _observe(self, pace: float, crowd: float) -> None:
         self.pace.observe(pace)
         self._crowd.observe(crowd)
+
+    @property
+    def _lone(self) -> float:
+        """The pace of a call that meets no others."""
+        return _alone(self.pace.value, self._crowd.value)
 
     def ended(self, now: float) -> None:
         """A call is not in flight any more."""
         self.inflight -= 1
         self._trials.idle_since = now
         self.fresh_until = -inf
+
+
+def _alone(pace: float, crowd: float) -> float:
+    """What a pace that was met among so many calls, itself included, would be without the others."""
+    return pace * (1.0 + _SOFTENING) / (crowd + _SOFTENING)
 
 
 class _Sent(NamedTuple):
@@ -237,9 +258,9 @@ class PrefixAffinity(InFlightStrategy):
         if outcome.status == "ok":
             pace = outcome.seconds / _measure(group, note, outcome)
             one.answered(pace, crowd, note.before)
-            group.pace.observe(pace)
+            group.pace.observe(_alone(pace, crowd))
         elif outcome.status in ("error", "timeout", "rate_limited"):
-            usual = one.pace.value or group.pace.value or 1.0
+            usual = one.pace.value or (group.pace.value or 1.0) / _alone(1.0, crowd)
             one.failed(max(outcome.seconds / group.work.mean_work, _FAILED * usual), crowd)
 
 

@@ -372,3 +372,13 @@ def test_predictions_are_calibrated(desk, group):
         if len(errors) >= 50 or decision.attributes["samples"] >= 6:
             errors.append(decision.predicted_seconds - seconds)
     assert fmean(errors) == pytest.approx(0.0, abs=0.25)
+
+
+def test_one_that_failed_once_is_tried_again_soon(desk, group):
+    """Although others do as well, and although it was never much better."""
+    warm(desk, a=1.0, b=1.0)
+    desk.serve("a", 0.1, "error")
+    assert desk.pick(group(2)).id == "b"
+    desk.clock.sleep(5.5)
+    decision = desk.pick(group(2))
+    assert (decision.id, decision.reason) == ("a", "probe")

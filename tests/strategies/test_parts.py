@@ -1,7 +1,7 @@
 """The building blocks, where the strategies' own tests do not reach every corner."""
 
 import random
-from math import inf
+from math import inf, nan
 
 import pytest
 from traced_router_strategies._capacity import CAPACITIES, Belief, Clocks, Evidence
@@ -276,6 +276,13 @@ class TestPeers:
         assert heard == {"a": Heard(2, 3.0, 2.0, 4.0, 5.0, 6.0)}
         assert gather([{"a": (2.0, 1.0, 0.0, 0.0, 0.0)}])["a"] == Heard(1, 2.0, 0.0, 0.0, 0.0, 0.0)
         assert gather([]) == {}
+
+    def test_what_is_no_gauge_is_left_out(self):
+        fine = (2.0, 1.0, 3.0, 4.0, 5.0)
+        odd = [(*fine[:at], wrong, *fine[at + 1 :]) for at in range(5) for wrong in (nan, inf, -inf, -1.0, 1e10)]
+        assert gather([{"a": fine}, *({"a": gauge} for gauge in odd)]) == gather([{"a": fine}])
+
+    def test_nothing_is_heard_of_those_unheard_of(self):
         assert NOTHING.routers == 0
 
 

@@ -121,3 +121,26 @@ def test_a_note_that_is_not_ours_is_passed_over(desk):
     ticket.state.note = None
     desk.end(ticket)
     assert desk.strategy.export_state() == {}
+
+
+def test_a_pace_learnt_under_load_is_compared_as_one_without(desk, group):
+    """Alone, it is now three times slower than it was; among eight it was no faster than that."""
+    for _ in range(3):
+        tickets = [desk.start(id_) for id_ in "ab" for _ in range(8)]
+        desk.clock.sleep(2.0)
+        for ticket in tickets:
+            desk.end(ticket)
+    desk.serve("b", 1.2, times=20)
+    desk.serve("a", 3.0, times=60)
+    assert desk.pick(group(2)).id == "b"
+    desk.clock.sleep(5.5)
+    assert desk.pick(group(2)).id == "a"
+
+
+def test_one_that_failed_once_is_tried_again_soon(desk, group):
+    for id_ in "ab":
+        desk.serve(id_, 1.0, times=40)
+    desk.serve("a", 0.1, "error")
+    assert desk.pick(group(2)).id == "b"
+    desk.clock.sleep(5.5)
+    assert desk.pick(group(2)).id == "a"
