@@ -53,9 +53,17 @@ def provider(function: Callable[..., Any]) -> Callable[..., Any]:
 
     def begin(_args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Observer | None:
         scope = current_scope()
-        if scope is not None:
-            scope.about_to_call(kwargs)
-        return None
+        return None if scope is None else scope.about_to_call(kwargs)
+
+    return around(function, begin)
+
+
+def beside(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A provider function that litellm calls for several deployments at once: each call is an attempt."""
+
+    def begin(_args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Observer | None:
+        scope = current_scope()
+        return None if scope is None else scope.beside(kwargs)
 
     return around(function, begin)
 

@@ -18,32 +18,13 @@ from typing import Any, Final
 from traced_router import _construction
 from traced_router import _litellm as seams
 from traced_router._around import Observer, argument, around
+from traced_router._edges import beside
 from traced_router._frame import current_frame
-from traced_router._scope import Scope
+from traced_router._scope import ProviderCall, Scope
 from traced_router._tracing import RouterTracing
 from traced_router._tree import Call
 
 _BASE: Final[Any] = seams.host_base()
-
-
-class _HostScope:
-    """One provider call that a core makes through its host."""
-
-    __slots__ = ("_scope",)
-
-    def __init__(self, scope: Scope) -> None:
-        self._scope = scope
-
-    def returned(self, result: Any) -> Any:
-        """The provider has answered."""
-        self._scope.returned(result)
-        self._scope.leave()
-        return result
-
-    def raised(self, error: BaseException) -> None:
-        """The provider has failed."""
-        self._scope.raised(error)
-        self._scope.leave()
 
 
 class TracingHost(_BASE):  # type: ignore[misc]  # a class of litellm's from 1.109 on, else object
@@ -61,7 +42,9 @@ class TracingHost(_BASE):  # type: ignore[misc]  # a class of litellm's from 1.1
     def invoke(self, op: str) -> Callable[..., Any]:
         """The litellm function named ``op``; calling a provider's is an attempt."""
         function: Callable[..., Any] = super().invoke(op)
-        return function if op in seams.NO_PROVIDER else around(function, self._begin)
+        if op in seams.NO_PROVIDER:
+            return function
+        return beside(function) if op in seams.SIDE_BY_SIDE.values() else around(function, self._begin)
 
     def sleep(self, seconds: float) -> Awaitable[None]:
         """Wait before the next attempt."""
@@ -84,7 +67,7 @@ class TracingHost(_BASE):  # type: ignore[misc]  # a class of litellm's from 1.1
         scope.enter()
         scope.picked(seams.deployment_of_call(kwargs), seams.group_of_call(kwargs))
         scope.about_to_call(kwargs)
-        return _HostScope(scope)
+        return ProviderCall(scope, scope.leave)
 
 
 async def _backoff(call: Call, seconds: float, wait: Awaitable[None]) -> None:

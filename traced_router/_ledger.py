@@ -29,13 +29,12 @@ class Ledger:
         self.first_chunk_ns: int | None = None
 
     def served(self, how: str) -> "Attempt | None":
-        """The attempt that answered the caller, if one did."""
-        if how == "error":
+        """The attempt that answered the caller, if one did: the last that answered, the first of those beside it."""
+        answered = [] if how == "error" else [a for a in self.attempts if a.answered and not a.failed]
+        if not answered:
             return None
-        for attempt in reversed(self.attempts):
-            if attempt.answered and not attempt.failed:
-                return attempt
-        return None
+        beside = answered[-1].beside
+        return answered[-1] if beside is None else next(a for a in answered if a.beside is beside)
 
     def add_accounts(self, out: dict[str, Value], how: str, duration: int) -> None:
         """Add counts, who served, time and money; ``duration`` is the request's.

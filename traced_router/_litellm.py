@@ -14,9 +14,9 @@ unless a line says otherwise. It must not know OpenTelemetry.
 import dataclasses
 import inspect
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from types import FrameType
+from types import FrameType, FunctionType, MethodType
 from typing import Any, Final, Literal, TypeAlias, cast
 
 import litellm
@@ -115,6 +115,7 @@ SEAMS: Final = (
     Seam("async_routing_strategy_pre_call_checks", "attempt", ("deployment",), vital=True),
     Seam("_ageneric_api_call_with_fallbacks_helper", "attempt", ("original_generic_function",)),
     Seam("_prompt_management_factory", "attempt"),
+    Seam("_acreate_file", "attempt"),
     Seam("async_function_with_retries", "backoff", vital=True),
     Seam("_time_to_sleep_before_retry", "backoff", ("e",), vital=True),
     Seam("async_function_with_fallbacks", "fallback", vital=True),
@@ -237,7 +238,7 @@ ASSISTANTS: Final = "assistants"
 
 PLAIN_FALLBACK: Final = "model_group"
 
-START_AT_UPDATE: Final = frozenset({"_arerank", "aretrieve_batch"})
+START_AT_UPDATE: Final = frozenset({"_arerank"})
 """Attempt functions without pre-call checks: litellm is called right after the deployment's parameters are in."""
 
 START_AT_SELECTION: Final = frozenset({"text_completion"})
@@ -245,6 +246,47 @@ START_AT_SELECTION: Final = frozenset({"text_completion"})
 
 NO_CHECKS_BY_ID: Final = frozenset({"_completion"})
 """Attempt functions that skip the pre-call checks when the model is a deployment's id."""
+
+SIDE_BY_SIDE: Final[Mapping[str, str]] = {
+    "_acreate_file": "acreate_file",
+    "aretrieve_batch": "aretrieve_batch",
+    "alist_batches": "alist_batches",
+}
+"""Attempt functions that call a provider function for several deployments at once, and by which name they call it.
+
+Two of the three keep what a provider raised to themselves.
+"""
+
+
+def seeing(method: Callable[..., Any], provider: str, observed: Callable[[Any], Any]) -> Callable[..., Any]:
+    """``method`` of the router, which finds an ``observed`` function where it looks for ``litellm.<provider>``.
+
+    The method is litellm's own code, with its module's names as they are at this moment. A hosted
+    core asks its host for provider functions, and is left as it is.
+    """
+    function = getattr(method, "__func__", None)
+    if ENGINE == "hosted" or not isinstance(function, FunctionType) or "litellm" not in function.__globals__:
+        return method
+    names = {**function.__globals__, "litellm": _Seen(function.__globals__["litellm"], provider, observed)}
+    seen = FunctionType(function.__code__, names, function.__name__, function.__defaults__, function.__closure__)
+    seen.__kwdefaults__ = function.__kwdefaults__
+    return MethodType(seen, cast("Any", method).__self__)
+
+
+class _Seen:
+    """``litellm``, but for one function."""
+
+    __slots__ = ("_litellm", "_observed", "_provider")
+
+    def __init__(self, module: object, provider: str, observed: Callable[[Any], Any]) -> None:
+        self._litellm = module
+        self._provider = provider
+        self._observed = observed
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._litellm, name)
+        return self._observed(found) if name == self._provider else found
+
 
 STREAM_HOLDERS: Final[Mapping[str, tuple[str, ...]]] = {
     "FallbackStreamWrapper": ("_async_generator", "completion_stream"),

@@ -50,7 +50,9 @@ def _tracing(router: Any) -> RouterTracing:
 
 def _above(router: Any, name: str) -> Callable[..., Any]:
     """litellm's own method, under the override of this class."""
-    return getattr(super(TracedRouter, router), name)  # type: ignore[no-any-return]  # litellm is untyped there
+    method: Callable[..., Any] = getattr(super(TracedRouter, router), name)
+    provider = seams.SIDE_BY_SIDE.get(name)
+    return method if provider is None else seams.seeing(method, provider, _edges.beside)
 
 
 def _call() -> tuple[Call, Frame] | tuple[None, None]:
@@ -203,6 +205,9 @@ class TracedRouter(Router):
         scope = Scope(call, _hop_now(call, frame), seams.GENERIC_ATTEMPT, _tracing(self).reader, kwargs.get("model"))
         return await _in_scope(scope, helper, *args, **kwargs)
 
+    async def _acreate_file(self, *args: Any, **kwargs: Any) -> Any:
+        return await _above(self, "_acreate_file")(*args, **kwargs)
+
     async def _prompt_management_factory(self, *args: Any, **kwargs: Any) -> Any:
         scope = current_scope()
         if scope is not None:
@@ -214,8 +219,10 @@ class TracedRouter(Router):
         # litellm right away when there is none.
         found = getattr(super(), seams.GET_MODEL_LIST)(*args, **kwargs)
         scope = current_scope()
-        if scope is not None and not found:
-            scope.no_such_group()
+        if scope is not None:
+            scope.listed(found or ())
+            if not found:
+                scope.no_such_group()
         return found
 
     vars()[seams.GET_MODEL_LIST] = _get_model_list

@@ -9,11 +9,12 @@ is over, its result or its error ends the attempt.
 This module is an adapter: it knows litellm's objects through the readers, and tells the tree.
 """
 
+import inspect
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import Token
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 from opentelemetry.context import Context
 
@@ -47,14 +48,18 @@ class Scope:
         function: its name, which tells what litellm does before the provider is called.
         reader: knows deployments.
         model: what the function was called with: a group, or a deployment's id.
+        beside: the scope in which others like this one run at the same time.
     """
 
     __slots__ = (
         "_ahead",
         "_attempts",
+        "_beside",
+        "_context",
         "_deployment",
         "_group",
         "_kwargs",
+        "_listed",
         "_model",
         "_picked",
         "_reader",
@@ -73,6 +78,8 @@ class Scope:
         function: str,
         reader: _readers.DeploymentReader,
         model: object = None,
+        *,
+        beside: object = None,
     ) -> None:
         self.guard = call.guard
         self.call = call
@@ -83,6 +90,8 @@ class Scope:
         self._reader = reader
         self._ahead = False
         self._attempts: list[Attempt] = []
+        self._beside = beside
+        self._listed: Iterator[object] = iter(())
         self._deployment: DeploymentFacts = _UNKNOWN
         self._group: str | None = None
         self._picked = False
@@ -94,8 +103,13 @@ class Scope:
     def enter(self) -> None:
         """The function starts."""
         self.call.end_backoff()
-        base = self.call.parent_context(self.hop)
-        self._token = attach(with_frame(Frame(self.call, self.hop, self), base))
+        self._context = with_frame(Frame(self.call, self.hop, self), self.call.parent_context(self.hop))
+        self._token = attach(self._context)
+
+    def resume(self) -> None:
+        """The provider is through: what litellm does next is no part of an attempt, unless that has a stream."""
+        if not self.started:
+            attach(self._context)
 
     def leave(self) -> None:
         """The function is over: whatever was attached inside it is undone with its own frame."""
@@ -134,18 +148,39 @@ class Scope:
         if self._ahead:
             self._ahead = False
             return
+        if self.function in seams.SIDE_BY_SIDE:
+            return
         if not self._picked:
             self._know(deployment)
         self.start()
 
     @fails_open("attempt")
-    def about_to_call(self, kwargs: Mapping[str, object]) -> None:
+    def about_to_call(self, kwargs: Mapping[str, object]) -> "ProviderCall":
         """The provider function behind an endpoint is called."""
         if not self.started:
             self.call.claimed = True
             self._kwargs = kwargs
             self._ahead = True
             self.start()
+        return ProviderCall(self, self.resume)
+
+    @fails_open("attempt")
+    def beside(self, kwargs: Mapping[str, object]) -> "ProviderCall":
+        """A provider function is called for one of several deployments at once: each call is a scope of its own."""
+        self.call.adopt_trace_id(kwargs.get(seams.TRACE_ID))
+        deployment: object = seams.deployment_of_call(kwargs)
+        if not kwargs.get("model_info"):
+            deployment = next(self._listed, deployment)
+        scope = Scope(self.call, self.hop, "", self._reader, beside=self)
+        scope.enter()
+        scope.picked(deployment, seams.group_of_call(kwargs))
+        scope.about_to_call(kwargs)
+        return ProviderCall(scope, scope.leave)
+
+    @fails_open("attempt")
+    def listed(self, deployments: Sequence[object]) -> None:
+        """The router has looked up these deployments."""
+        self._listed = iter(deployments)
 
     @fails_open("attempt")
     def no_such_group(self) -> None:
@@ -161,7 +196,7 @@ class Scope:
     def start(self) -> None:
         """litellm is called now: the attempt's span is current from here to the end of the scope."""
         facts = AttemptFacts(self._deployment, self._group, _readers.request_parameters(self._kwargs))
-        attempt = self.call.attempt(facts, self.hop, self)
+        attempt = self.call.attempt(facts, self.hop, self, beside=self._beside)
         if attempt is not None:
             self._attempts.append(attempt)
             attach(attempt.context)
@@ -181,16 +216,46 @@ class Scope:
                 attempt.answered = True
             return
         for attempt in self._attempts:
-            attempt.succeed(_readers.answer(result))
+            if not attempt.done:
+                attempt.succeed(_readers.answer(result, attempt.deployment.id))
 
     @fails_open("attempt")
     def raised(self, error: BaseException) -> None:
         """The function has raised ``error``."""
         for attempt in self._attempts:
+            if attempt.done:
+                continue
             if isinstance(error, Exception):
                 attempt.fail(_readers.failure(error))
             else:
                 attempt.left(cancelled=True)
+
+
+class ProviderCall:
+    """One call of a provider function that is seen from its beginning to its end.
+
+    Args:
+        scope: where its attempt is.
+        over: what is to be done when the provider is through.
+    """
+
+    __slots__ = ("_over", "_scope")
+
+    def __init__(self, scope: Scope, over: Callable[[], None]) -> None:
+        self._scope = scope
+        self._over = over
+
+    def returned(self, result: Any) -> Any:
+        """The provider has answered, unless there is something to await yet: then its scope hears of the end."""
+        if not inspect.isawaitable(result):
+            self._scope.returned(result)
+        self._over()
+        return result
+
+    def raised(self, error: BaseException) -> None:
+        """The provider has failed, or was left."""
+        self._scope.raised(error)
+        self._over()
 
 
 def current_scope() -> Scope | None:

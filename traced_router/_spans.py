@@ -91,6 +91,7 @@ class Attempt:
         "_span",
         "_start",
         "answered",
+        "beside",
         "busy_ns",
         "context",
         "cost",
@@ -113,6 +114,7 @@ class Attempt:
         numbers: tuple[int, int],
         owner: object,
         listener: AttemptListener | None,
+        beside: object,
     ) -> None:
         self.guard = call.guard
         self._call = call
@@ -120,7 +122,9 @@ class Attempt:
         self.hop = hop
         self.model_group = facts.model_group if facts.model_group is not None else call.model_group
         self.number, in_hop = numbers
-        self.reason = "retry" if in_hop > 1 else "initial" if hop is None else "fallback"
+        self.beside = beside
+        again = any(a.hop is hop and (beside is None or a.beside is not beside) for a in call.ledger.attempts)
+        self.reason = "retry" if again else "initial" if hop is None else "fallback"
         self.cost: float | None = None
         self.partial: Callable[[], AnswerFacts] | None = None
         """What a stream has said so far; asked when it is left or fails half-way."""

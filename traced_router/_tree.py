@@ -313,12 +313,21 @@ class Call:
 
     @fails_open("attempt")
     def attempt(
-        self, facts: AttemptFacts, hop: "Hop | None", owner: object = None, listener: AttemptListener | None = None
+        self,
+        facts: AttemptFacts,
+        hop: "Hop | None",
+        owner: object = None,
+        listener: AttemptListener | None = None,
+        *,
+        beside: object = None,
     ) -> "Attempt":
-        """Start an attempt span: litellm is about to be called."""
+        """Start an attempt span: litellm is about to be called.
+
+        Attempts ``beside`` the same object run at the same time: what ends one of them says nothing of the others.
+        """
         self.end_backoff()
         in_hop = self._numbers[hop] = self._numbers.get(hop, 0) + 1
-        attempt = Attempt(self, facts, hop, (len(self.ledger.attempts) + 1, in_hop), owner, listener)
+        attempt = Attempt(self, facts, hop, (len(self.ledger.attempts) + 1, in_hop), owner, listener, beside)
         self.ledger.attempts.append(attempt)
         self._open_attempts.append(attempt)
         return attempt
@@ -346,8 +355,10 @@ class Call:
         return hop
 
     def hop_failed(self, group: str | None, error_type: str) -> None:
-        """``group`` gave up: the next hop, if any, comes from there."""
+        """``group`` gave up: the next hop, if any, comes from there, and nobody waits for an attempt any more."""
         self.end_backoff()
+        for attempt in self._open_attempts[::-1]:
+            attempt.left()
         self._failed_group = group if group is not None else self._failed_group
         self._failed_type = error_type
 
@@ -358,7 +369,8 @@ class Call:
         failed, in an event that litellm reads, has not: it is merely not read any further.
         """
         for attempt in self._open_attempts[::-1]:
-            attempt.fail(failure)
+            if attempt.beside is None:
+                attempt.fail(failure)
 
     # --- streams -----------------------------------------------------------------------------
 

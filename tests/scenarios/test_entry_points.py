@@ -1,15 +1,18 @@
 """Every entry point of the router gives one request span, and says of its attempts what really happened."""
 
 import asyncio
+import collections
 import functools
 import inspect
 
 import litellm
+import openai
 import pytest
+from opentelemetry import trace
 
 from traced_router import TracedRouter
-from traced_router.testing import assert_tree, span
-from traced_router.testing._provider_behaviours import BadRequest
+from traced_router.testing import absent, assert_tree, span
+from traced_router.testing._provider_behaviours import Answer, BadRequest, ServerError
 
 MESSAGES = [{"role": "user", "content": "hi"}]
 CHAT = "openai/gpt-4o-2024-08-06"
@@ -231,15 +234,259 @@ async def test_an_entry_point_that_fails(provider, router, recorder, name):
     assert attempts[0].attributes["http.response.status_code"] == 400
 
 
+# --- several deployments at once -----------------------------------------------------------------
+
+
+def group_of(provider, *names, group="g"):
+    """Deployments whose OpenAI client repeats nothing by itself."""
+    return [provider.deployment(f"dep-{name}", group=group, max_retries=0) for name in names]
+
+
+def parallel(operation, deployment, reason="initial", error=None, status=None, **attributes):
+    return span(
+        f"{operation} gpt-4o-2024-08-06",
+        kind="CLIENT",
+        status="ERROR" if error else "UNSET",
+        attributes={
+            "litellm.deployment.id": f"dep-{deployment}",
+            "litellm.deployment.model_group": "g",
+            "litellm.deployment.reason": reason,
+            "error.type": error or absent,
+            "http.response.status_code": status or absent,
+            **attributes,
+        },
+    )
+
+
+def request(operation, *attempts, status="UNSET", **attributes):
+    return span(f"router.{operation} g", status=status, attributes=attributes, children=attempts)
+
+
+async def stragglers():
+    """Wait for what litellm has left running."""
+    left = [t for t in asyncio.all_tasks() if t.get_coro().__qualname__.endswith("create_file_for_deployment")]
+    await asyncio.wait_for(asyncio.gather(*left, return_exceptions=True), 5)
+
+
 async def test_a_file_goes_to_every_deployment_of_its_group(provider, router, recorder):
-    made = router(*(provider.deployment(f"dep-{n}", group="g") for n in "ab"))
+    made = router(*group_of(provider, "a", "b"))
     await made.acreate_file(model="g", file=("b.jsonl", b"{}"), purpose="batch")
 
-    request = recorder.tree()
-    assert request.name == "router.create_file g"
-    attempts = [node for node in request.children if node.kind == "CLIENT"]
-    assert len(attempts) == provider.hits()
-    assert {a.attributes["litellm.deployment.id"] for a in attempts} == {"dep-a", "dep-b"}
+    assert provider.hits() == 2
+    assert_tree(
+        recorder,
+        request(
+            "create_file",
+            parallel("create_file", "a", **{"litellm.deployment.attempt": 1, "traced_router.attempt.number": 1}),
+            parallel("create_file", "b", **{"litellm.deployment.attempt": 2, "traced_router.attempt.number": 2}),
+            **{
+                "traced_router.outcome": "ok",
+                "traced_router.attempts": 2,
+                "traced_router.retries": 0,
+                "traced_router.served.deployment_id": "dep-a",
+            },
+        ),
+    )
+
+
+async def test_a_file_that_one_deployment_refuses(provider, router, recorder):
+    """litellm sends it to all of them again; what the others said the first time stays theirs."""
+    gate = provider.gate()
+    provider.script("dep-a", [Answer(hold_before=gate), Answer()])
+    provider.script("dep-b", [ServerError(), Answer()])
+    made = router(*group_of(provider, "a", "b"), num_retries=1)
+    task = asyncio.ensure_future(made.acreate_file(model="g", file=("b.jsonl", b"{}"), purpose="batch"))
+    await asyncio.wait_for(task, 5)
+    gate.open()
+    await stragglers()
+
+    assert provider.hits() == 4
+    assert_tree(
+        recorder,
+        request(
+            "create_file",
+            parallel("create_file", "a"),
+            parallel("create_file", "b", error="InternalServerError", status=500),
+            parallel("create_file", "a", "retry"),
+            parallel("create_file", "b", "retry"),
+            **{
+                "traced_router.outcome": "ok_after_retry",
+                "traced_router.retries": 2,
+                "traced_router.served.deployment_id": "dep-a",
+            },
+        ),
+    )
+
+
+async def test_a_file_that_falls_back_while_one_deployment_still_thinks(provider, router, recorder):
+    """What has failed is over, whatever litellm has left running in it."""
+    gate = provider.gate()
+    provider.script("dep-a", [ServerError(), ServerError(), Answer()])
+    provider.script("dep-b", [Answer(hold_before=gate), Answer(hold_before=gate), Answer()])
+    made = router(*group_of(provider, "a", "b"))
+    fallbacks = [{"model": "g", "timeout": 9}, {"model": "g", "timeout": 8}]
+    await made.acreate_file(model="g", file=("b.jsonl", b"{}"), purpose="batch", fallbacks=fallbacks)
+    gate.open()
+    await stragglers()
+
+    failed = {"error": "InternalServerError", "status": 500}
+    assert_tree(
+        recorder,
+        request(
+            "create_file",
+            parallel("create_file", "a", **failed),
+            parallel("create_file", "b"),
+            span(
+                "router.fallback g",
+                status="ERROR",
+                children=[
+                    parallel("create_file", "a", "fallback", **failed),
+                    parallel("create_file", "b", "fallback"),
+                ],
+            ),
+            span(
+                "router.fallback g",
+                status="UNSET",
+                children=[parallel("create_file", "a", "fallback"), parallel("create_file", "b", "fallback")],
+            ),
+            **{"traced_router.outcome": "ok_after_fallback", "traced_router.retries": 0},
+        ),
+    )
+
+
+async def test_a_file_that_nobody_takes(provider, router, recorder):
+    gate = provider.gate()
+    provider.script("dep-a", [Answer(hold_before=gate)])
+    provider.script("dep-b", [ServerError()])
+    made = router(*group_of(provider, "a", "b"))
+    with pytest.raises(openai.InternalServerError):
+        await made.acreate_file(model="g", file=("b.jsonl", b"{}"), purpose="batch")
+    gate.open()
+    await stragglers()
+
+    assert_tree(
+        recorder,
+        request(
+            "create_file",
+            parallel("create_file", "a"),
+            parallel("create_file", "b", error="InternalServerError", status=500),
+            status="ERROR",
+            **{"traced_router.outcome": "error"},
+        ),
+    )
+
+
+async def test_a_batch_job_that_one_of_its_deployments_has(provider, router, recorder):
+    """litellm keeps to itself what the others said; their attempts tell."""
+    provider.script("dep-a", [BadRequest()])
+    provider.script("dep-c", [ServerError()])
+    made = router(*group_of(provider, "a", "b", "c"))
+    await made.aretrieve_batch("g", batch_id="batch-1")
+
+    assert provider.hits() == 3
+    assert_tree(
+        recorder,
+        request(
+            "retrieve_batch",
+            parallel("retrieve_batch", "a", error="BadRequestError", status=400),
+            parallel("retrieve_batch", "b"),
+            parallel("retrieve_batch", "c", error="InternalServerError", status=500),
+            **{
+                "traced_router.outcome": "ok",
+                "traced_router.attempts": 3,
+                "traced_router.retries": 0,
+                "traced_router.served.deployment_id": "dep-b",
+            },
+        ),
+    )
+
+
+async def test_a_batch_job_that_none_of_its_deployments_has(provider, router, recorder):
+    provider.default("dep-a", BadRequest())
+    provider.default("dep-b", BadRequest())
+    made = router(*group_of(provider, "a", "b"))
+    with pytest.raises(openai.BadRequestError):
+        await made.aretrieve_batch("g", batch_id="batch-1")
+
+    assert_tree(
+        recorder,
+        request(
+            "retrieve_batch",
+            parallel("retrieve_batch", "a", error="BadRequestError", status=400),
+            parallel("retrieve_batch", "b", error="BadRequestError", status=400),
+            status="ERROR",
+            **{"traced_router.outcome": "error", "traced_router.served.deployment_id": absent},
+        ),
+    )
+
+
+async def test_a_batch_job_of_nobody_knows_which_group(provider, router, recorder):
+    made = router(*group_of(provider, "a"), provider.deployment("dep-b", group="h"))
+    await made.aretrieve_batch(batch_id="batch-1")
+
+    assert provider.hits() == 2
+    tree = recorder.tree()
+    assert tree.name == "router.retrieve_batch"
+    assert [c.attributes["litellm.deployment.id"] for c in tree.children] == ["dep-a", "dep-b"]
+
+
+async def test_a_cancelled_search_for_a_batch_job(provider, router, recorder):
+    gate = provider.gate()
+    provider.default("dep-b", Answer(hold_before=gate))
+    made = router(*group_of(provider, "a", "b"))
+    task = asyncio.ensure_future(made.aretrieve_batch("g", batch_id="batch-1"))
+    await gate.reached()
+    while len(recorder.open_spans()) > 2:
+        await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    assert_tree(
+        recorder,
+        request(
+            "retrieve_batch",
+            parallel("retrieve_batch", "a"),
+            parallel("retrieve_batch", "b", **{"traced_router.error.category": "cancelled"}),
+            **{"traced_router.outcome": "cancelled"},
+        ),
+    )
+
+
+async def test_the_batch_jobs_of_all_deployments(provider, router, recorder):
+    provider.script("dep-b", [ServerError()])
+    made = router(*group_of(provider, "a", "b"))
+    found = await made.alist_batches("g")
+
+    assert len(found["data"]) > 0
+    assert provider.hits() == 2
+    assert_tree(
+        recorder,
+        request(
+            "list_batches",
+            parallel("list_batches", "a"),
+            parallel("list_batches", "b", error="InternalServerError", status=500),
+            **{"traced_router.outcome": "ok", "traced_router.attempts": 2},
+        ),
+    )
+
+
+async def test_each_of_them_is_current_while_it_is_called(provider, router, recorder, monkeypatch):
+    current = []
+
+    async def listing(**_):
+        current.append(trace.get_current_span())
+        await asyncio.sleep(0)
+        current.append(trace.get_current_span())
+
+    monkeypatch.setattr(litellm, "alist_batches", listing)
+    await router(*group_of(provider, "a", "b")).alist_batches("g")
+
+    assert [s.attributes["litellm.deployment.id"] for s in current] == ["dep-a", "dep-b", "dep-a", "dep-b"]
+    assert trace.get_current_span() is trace.INVALID_SPAN
+
+
+# --- one of them ---------------------------------------------------------------------------------
 
 
 async def test_a_batch_job(provider, router, recorder):
@@ -288,3 +535,36 @@ async def test_a_guardrail_is_its_own_group(provider, router, recorder):
             request,
             span("router.guardrail pii", status="UNSET", attributes={"traced_router.model_group": "pii"}),
         )
+
+
+# --- when the provider is through ----------------------------------------------------------------
+
+
+class Noting(collections.Counter):
+    """litellm's count of successes, which it keeps when a provider has answered: notes the span that is current."""
+
+    def __init__(self):
+        super().__init__()
+        self.current = []
+
+    def __setitem__(self, model, count):
+        self.current.append(trace.get_current_span())
+        super().__setitem__(model, count)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_attempt_is_over_when_its_provider_function_is(provider, router, recorder, stream):
+    """What litellm does with the answer is not the provider's time, and no part of the attempt."""
+    made = router(provider.deployment("dep-a", group="g"))
+    noting = made.__dict__.get("_core", made).success_calls = Noting()
+    answer = await made.aresponses(model="g", input="hi", stream=stream)
+    (current,) = noting.current
+    if stream:
+        assert current.name == "chat gpt-4o-2024-08-06"
+        async for _ in answer:
+            pass
+    else:
+        assert current.name == "router.chat g"
+        (attempt,) = recorder.tree().find("chat gpt-4o-2024-08-06")
+        assert attempt.end_ns is not None
+    assert_tree(recorder, tree("chat g", "chat gpt-4o-2024-08-06"))

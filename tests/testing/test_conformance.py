@@ -204,6 +204,22 @@ def retry() -> Spec:
     )
 
 
+def side_by_side() -> Spec:
+    """litellm asks two deployments at once; that the first one failed is no reason for the second one."""
+    second = attempt(0.6, 1.5, 2, 2, "b")
+    second.attributes[n.DEPLOYMENT_REASON] = "initial"
+    first = failed(attempt(0.5, 1, 1, 1, "a"))
+    return request(0, 2, first, second, SERVED_MODEL_GROUP="gpt-4o", SERVED_DEPLOYMENT_ID="b", TIME_WASTED=0.5)
+
+
+def empty_listing() -> Spec:
+    """The one answer that litellm makes of nothing but failures."""
+    spec = request(0, 2, failed(attempt(0.5, 1, 1, 1, "a")))
+    spec.name = "router.list_batches gpt-4o"
+    spec.attributes[n.OPERATION] = "list_batches"
+    return spec
+
+
 def two_fallbacks() -> Spec:
     """gpt-4o fails twice, claude fails, gemini serves: litellm waits after its last retry, too."""
     claude = fallback(
@@ -363,6 +379,8 @@ def partly_seen() -> Spec:
 SCENARIOS: list[Callable[[], Spec]] = [
     plain,
     retry,
+    side_by_side,
+    empty_listing,
     two_fallbacks,
     stream,
     left_stream,
@@ -704,7 +722,7 @@ def too_many_attempts(spec: Spec) -> None:
     spec.attributes[n.ATTEMPTS] = 3
 
 
-@breaks("counts", retry, REQUEST, "traced_router.retries is 0, but there are 1 attempts after the first of their hop")
+@breaks("counts", retry, REQUEST, "traced_router.retries is 0, but there are 1 attempts that are a retry")
 def too_few_retries(spec: Spec) -> None:
     spec.attributes[n.RETRIES] = 0
 
@@ -739,6 +757,7 @@ def same_depth(spec: Spec) -> None:
 )
 def initial_twice(spec: Spec) -> None:
     spec.children[-1].attributes[n.DEPLOYMENT_REASON] = "initial"
+    spec.attributes |= {n.RETRIES: 0, n.OUTCOME: "ok"}
 
 
 @breaks("attempt_reasons", two_fallbacks, REQUEST, "is 'initial'; expected 'fallback'")

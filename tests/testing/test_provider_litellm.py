@@ -178,7 +178,7 @@ async def test_files_batches_and_vector_stores(to: dict[str, object]) -> None:
     to["custom_llm_provider"] = "openai"
     assert (await litellm.acreate_file(file=("a.jsonl", b"{}"), purpose="batch", **to)).id == "file-1"
     batch = await litellm.acreate_batch("24h", "/v1/chat/completions", "file-1", **to)
-    assert (batch.id, batch.status) == ("batch_1", "completed")
+    assert (batch.id, batch.status) == ("batch_1", "in_progress")
     assert (await litellm.vector_stores.acreate(name="x", **to))["id"] == "vs_1"
     found = await litellm.vector_stores.asearch("vs_1", "q", **to)
     assert found["data"][0]["content"] == [{"type": "text", "text": "hello big world"}]
