@@ -1,5 +1,8 @@
 """Tools for tests of code that uses the router: traces in memory, whole-tree assertions, the contract's checker.
 
+And for authors of routing strategies: a clock and a desk to write tests with, a checker of what every
+strategy owes the router, and a tiny world.
+
 Nothing here imports litellm, and nothing of the router itself needs this package.
 """
 
@@ -40,6 +43,15 @@ from traced_router.testing._provider_behaviours import (
 from traced_router.testing._provider_gate import Gate
 from traced_router.testing._provider_log import Received
 from traced_router.testing._recorder import Event, Link, Node, Point, Recorder
+from traced_router.testing._strategy_kit import (
+    StrategyDesk,
+    StrategyFactory,
+    VirtualClock,
+    make_candidates,
+    make_request,
+)
+from traced_router.testing._strategy_rules import StrategyViolation, check_strategy
+from traced_router.testing._strategy_world import PhaseReport, WorldReport, try_strategy
 
 __all__ = [
     "ANY",
@@ -62,6 +74,7 @@ __all__ = [
     "Matcher",
     "Node",
     "NotFound",
+    "PhaseReport",
     "Point",
     "RateLimited",
     "Received",
@@ -69,15 +82,24 @@ __all__ = [
     "ServerError",
     "SlowFirstByte",
     "Status",
+    "StrategyDesk",
+    "StrategyFactory",
+    "StrategyViolation",
     "ToolCall",
     "Unauthorized",
     "Violation",
+    "VirtualClock",
+    "WorldReport",
     "absent",
     "approx",
     "assert_tree",
+    "check_strategy",
     "check_trace",
     "event",
+    "make_candidates",
+    "make_request",
     "of_type",
     "render",
     "span",
+    "try_strategy",
 ]
