@@ -159,12 +159,12 @@ def _cost(body: Mapping[str, object], hidden: Mapping[str, object], deployment_i
     usage, model = body.get("usage"), text(body.get("model"))
     if not isinstance(usage, dict) or model is None:
         return None
+    owner = hidden.get("model_id") or deployment_id
     try:
-        counted = anthropic_usage(cast("dict[str, object]", usage))
-        priced = as_response(counted, model, hidden.get("model_id") or deployment_id)
+        priced = as_response(anthropic_usage(cast("dict[str, object]", usage)), model, owner)
     except Exception:  # noqa: BLE001  # what else the answer said is still worth telling
         return None
-    return billed(cost_by_name(priced), hidden, model)
+    return billed(cost_by_name(priced), hidden, owner, model)
 
 
 def billed(cost: object, hidden: Mapping[str, object], *names: object) -> float | None:

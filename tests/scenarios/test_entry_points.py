@@ -568,3 +568,32 @@ async def test_an_attempt_is_over_when_its_provider_function_is(provider, router
         (attempt,) = recorder.tree().find("chat gpt-4o-2024-08-06")
         assert attempt.end_ns is not None
     assert_tree(recorder, tree("chat g", "chat gpt-4o-2024-08-06"))
+
+
+# --- what they cost ------------------------------------------------------------------------------
+
+PRICES = {
+    "as listed": ({}, 60 * 3e-6 + 40 * 3e-7 + 5 * 15e-6),
+    "custom": ({"input_cost_per_token": 1e-3, "output_cost_per_token": 1e-2}, 100 * 1e-3 + 5 * 1e-2),
+    "free": ({"input_cost_per_token": 0, "output_cost_per_token": 0}, 0.0),
+    "unknown": ({"model": "anthropic/no-such-model"}, None),
+}
+
+
+@pytest.mark.parametrize("price", PRICES)
+@pytest.mark.parametrize("stream", [False, True], ids=["dict", "stream"])
+async def test_the_cost_of_anthropic_s_messages(provider, router, recorder, price, stream):
+    """litellm puts no cost on their answers, which are plain dicts, and on 1.95 not whose they are either."""
+    params, cost = PRICES[price]
+    name = f"dep-{price.replace(' ', '-')}"  # litellm keeps a deployment's prices by its id, for ever
+    cached = None if "input_cost_per_token" in params else 40
+    provider.default(name, Answer(input_tokens=100, output_tokens=5, cached_tokens=cached))
+    made = router(provider.deployment(name, group="g", **{"model": "anthropic/claude-sonnet-4-5", **params}))
+    answer = await made.aanthropic_messages(model="g", messages=MESSAGES, max_tokens=9, stream=stream)
+    if stream:
+        async for _ in answer:
+            pass
+
+    attempt = recorder.tree().children[-1]
+    assert attempt.attributes.get("traced_router.attempt.cost") == (cost if cost is None else pytest.approx(cost))
+    assert attempt.attributes["gen_ai.usage.input_tokens"] == 100
