@@ -83,7 +83,7 @@ Rule: TypeAlias = Callable[[Bench], Iterator[str]]
 
 
 def check_strategy(
-    factory: StrategyFactory, *, ids: int = 100_000, most_operations: int = 8 * _LARGE_GROUP, patience: float = 60.0
+    factory: StrategyFactory, *, ids: int = 100_000, most_operations: int = 16 * _LARGE_GROUP, patience: float = 60.0
 ) -> list[StrategyViolation]:
     """What a strategy does against its interface; an empty list when it keeps it.
 
