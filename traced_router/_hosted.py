@@ -110,6 +110,7 @@ def let_adopt(kind: Any) -> None:
             return getattr(super(kind, self), name)(*args, **kwargs)
         if not seams.runs_overrides(core, type(self)):
             core.__class__ = seams.core_class_of(type(self))
+            seams.take_host(core, TracingHost())
         return getattr(core, name)(*args, **kwargs)
 
     type.__setattr__(kind, name, initialize)  # an ordinary assignment goes to the core's class

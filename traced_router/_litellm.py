@@ -387,6 +387,12 @@ INITIALIZE_ENDPOINTS: Final = "initialize_router_endpoints"
 """Makes the endpoints of a router anew."""
 
 
+def take_host(core: Any, host: Any) -> None:
+    """Put ``host`` where ``core`` has litellm's own, which keeps nothing."""
+    if type(core._host) is host_base():  # noqa: SLF001
+        core._host = host  # noqa: SLF001
+
+
 def core_class_of(facade: type) -> Any:
     """The class that litellm made of the methods of ``facade``, a hosted router's."""
     return cast("Any", facade)._core_class  # noqa: SLF001

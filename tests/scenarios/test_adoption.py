@@ -74,10 +74,14 @@ async def test_a_live_router_is_adopted(provider, recorder, monkeypatch):
     live.initialize_assistants_endpoint()
     await live.acompletion("gpt-4o", MESSAGES)
     await live.aresponses(model="gpt-4o", input="hi")
+    await live.alist_batches("gpt-4o")
 
-    first, second = recorder.trees()
+    first, second, third = recorder.trees()
     assert_tree(first, plain())
     assert_tree(second, plain())
+    assert_tree(
+        third, span("router.list_batches gpt-4o", children=[span("list_batches gpt-4o-2024-08-06", kind="CLIENT")])
+    )
     (live.retire if hasattr(live, "retire") else live.discard)()
 
 
