@@ -10,7 +10,7 @@ import pytest
 from litellm.types.router import RouterErrors
 from opentelemetry import metrics
 
-from traced_router import TracedRouter, _picks, _probe
+from traced_router import TracedRouter, _picks, _probe, _router
 from traced_router import _litellm as seams
 from traced_router import _litellm_filters as filters
 from traced_router import _litellm_strategies as strategies
@@ -631,7 +631,7 @@ def test_the_steps_of_another_router_are_not_this_pick_s(traced):
 
 def test_a_pick_that_is_torn_down_in_another_context(traced):
     async def begun():
-        return _picks.begin_pick(traced.core, (), {"model": "g"})
+        return _picks.begin_pick(_router._tracing(traced.core), traced.core, (), {"model": "g"})
 
     pick = asyncio.run(begun())
     pick.raised(asyncio.CancelledError())

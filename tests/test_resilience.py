@@ -364,10 +364,10 @@ def test_threads():
                 request = RoutingRequest("g", attempt=1 + turn % 2, tried=frozenset(["d0"] if turn % 3 else []))
                 eligible = it.filter(request, candidates)
                 assert eligible.candidates
-                ticket = Ticket(rng.choice(eligible.candidates).id, "g", it._clock(), request)
+                ticket = Ticket(rng.choice(eligible.candidates).id, "g", it.clock(), request)
                 it.started(ticket)
                 status = rng.choice(["ok", "error", "rate_limited", "timeout", "cancelled"])
-                it.finished(ticket, Outcome(status, 0.0, it._clock(), retry_after=rng.choice([None, 0.001])))
+                it.finished(ticket, Outcome(status, 0.0, it.clock(), retry_after=rng.choice([None, 0.001])))
                 it.allow_retry()
                 it.snapshot()
         except BaseException as error:

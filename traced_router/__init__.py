@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from traced_router._router import TracedRouter
     from traced_router.errors import ConfigurationError, TracedRouterError, UnknownStrategyError
+    from traced_router.explanation import ExplainedCandidate, Explanation
+    from traced_router.resilience import ResilienceOptions
     from traced_router.settings import TracedRouterSettings
     from traced_router.strategy import (
         Candidate,
@@ -21,7 +23,10 @@ __all__ = [
     "Candidate",
     "ConfigurationError",
     "Decision",
+    "ExplainedCandidate",
+    "Explanation",
     "Outcome",
+    "ResilienceOptions",
     "RoutingRequest",
     "RoutingStrategy",
     "SharedState",
@@ -39,6 +44,9 @@ _HOMES: Final = {
     "TracedRouterError": "traced_router.errors",
     "UnknownStrategyError": "traced_router.errors",
     "TracedRouterSettings": "traced_router.settings",
+    "ResilienceOptions": "traced_router.resilience",
+    "Explanation": "traced_router.explanation",
+    "ExplainedCandidate": "traced_router.explanation",
 }
 
 

@@ -3,12 +3,13 @@
 This module must not know litellm.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from traced_router import _names as n
 from traced_router._facts import AnswerFacts, DecisionFacts, FailureFacts
+from traced_router._values import integer, number
 
 Value: TypeAlias = str | bool | int | float | Sequence[str] | Sequence[float]
 
@@ -66,27 +67,44 @@ def decision_attributes(decision: DecisionFacts, limit: int) -> dict[str, Value]
     if decision.score is not None and decision.runner_up_score:
         margin = (decision.runner_up_score - decision.score) / decision.runner_up_score
         out[n.DECISION_MARGIN] = min(1.0, max(0.0, margin))
-    for name, value in list(decision.attributes.items())[: n.MAX_STRATEGY_FACTS]:
-        if name != "name":
-            out[n.STRATEGY_PREFIX + text(name, limit)] = text(value, limit) if isinstance(value, str) else value
+    if decision.attributes:
+        _add_strategy_facts(out, decision.attributes, limit)
     return out
+
+
+def _add_strategy_facts(out: dict[str, Value], facts: Mapping[str, object], limit: int) -> None:
+    """A strategy's own facts; what no attribute can hold is left out."""
+    for name, value in list(facts.items())[: n.MAX_STRATEGY_FACTS]:
+        if name == "name":
+            continue
+        if isinstance(value, str):
+            kept: Value | None = text(value, limit)
+        else:
+            kept = value if isinstance(value, bool) else integer(value) if isinstance(value, int) else number(value)
+        if kept is not None:
+            out[n.STRATEGY_PREFIX + text(str(name), limit)] = kept
 
 
 _DRAWN: Final = ("weight", "random")
 
 
+def in_order(decision: DecisionFacts) -> list[str]:
+    """The candidates: the chosen first, then the best scores, then the excluded."""
+    scores, worst = decision.scores, float("inf")
+    sign = -1.0 if decision.rank_by in _DRAWN else 1.0
+    return sorted(
+        decision.ids,
+        key=lambda i: (i != decision.chosen_id, i in decision.excluded, sign * scores[i] if i in scores else worst),
+    )
+
+
 def candidates(decision: DecisionFacts, limit: int) -> dict[str, Value]:
-    """The event's parallel arrays: the chosen first, then the best scores, then the excluded.
+    """The event's parallel arrays, :func:`in_order`.
 
     Without any score there is no array of them. A single one that is missing is NaN: OTLP has it,
     and any number would be taken for a score.
     """
-    scores, worst = decision.scores, float("inf")
-    sign = -1.0 if decision.rank_by in _DRAWN else 1.0
-    order = sorted(
-        decision.ids,
-        key=lambda i: (i != decision.chosen_id, i in decision.excluded, sign * scores[i] if i in scores else worst),
-    )[: n.MAX_CANDIDATES_LISTED]
+    scores, order = decision.scores, in_order(decision)[: n.MAX_CANDIDATES_LISTED]
     out: dict[str, Value] = {
         n.CANDIDATES_IDS: [text(i, limit) for i in order],
         n.CANDIDATES_EXCLUDED_BY: [decision.excluded.get(i, "") for i in order],

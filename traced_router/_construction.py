@@ -19,9 +19,13 @@ from opentelemetry._logs import LoggerProvider
 from traced_router import _litellm as seams
 from traced_router import settings as settings_module
 from traced_router._attributes import Limits
+from traced_router._strategies import Configured, Resilient
 from traced_router._tracing import RouterTracing
-from traced_router.errors import ConfigurationError, UnknownStrategyError
+from traced_router.errors import ConfigurationError
+from traced_router.resilience import ResilienceOptions
 from traced_router.settings import TracedRouterSettings
+
+_NO_STRATEGIES: Final = Configured()
 
 logger: Final = logging.getLogger("traced_router")
 
@@ -40,6 +44,7 @@ class Arguments:
     meter_provider: metrics.MeterProvider | None = None
     logger_provider: LoggerProvider | None = None
     settings: TracedRouterSettings | Mapping[str, object] | None = None
+    resilience: Resilient = None
 
     def check(self) -> None:
         """Raise :class:`ConfigurationError` for what cannot be used."""
@@ -50,21 +55,22 @@ class Arguments:
                     f"{name}={type(given).__name__!r} object: give an OpenTelemetry {kind.__name__} "
                     f"(with a {method}() method), or nothing to use the global one."
                 )
+        if not isinstance(self.resilience, ResilienceOptions | bool | None):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ConfigurationError(
+                f"resilience={type(self.resilience).__name__!r} object: give ResilienceOptions, True, False, "
+                "or nothing to have it on for this package's strategies alone."
+            )
 
 
-def check_strategy(given: object) -> None:
-    """Raise :class:`UnknownStrategyError` for a routing strategy that does not exist."""
-    if given is None or getattr(given, "value", given) in seams.STRATEGIES:
-        return
-    raise UnknownStrategyError(given, seams.STRATEGIES)
-
-
-def tracing(router: Any, arguments: Arguments, *, foreign: bool = False) -> RouterTracing:
+def tracing(
+    router: Any, arguments: Arguments, configured: Configured = _NO_STRATEGIES, *, foreign: bool = False
+) -> RouterTracing:
     """The tracing of ``router``, the object whose class runs the loop.
 
     Args:
         router: litellm's router, or the core of a hosted one.
         arguments: the constructor's own.
+        configured: the strategies of ours.
         foreign: whether the loop ignores Python overrides.
     """
     settings = settings_module.load(arguments.settings)
@@ -74,7 +80,9 @@ def tracing(router: Any, arguments: Arguments, *, foreign: bool = False) -> Rout
         Limits(string=settings.max_string_length, list_candidates=settings.list_candidates),
         seams.FOREIGN if foreign else seams.probe(seams.LOOP),
         "foreign" if foreign else seams.ENGINE,
+        arguments.resilience,
     )
+    made.strategies.configure(configured)
     made.watch_cooldowns(router)
     _say_what_is_missing(made)
     _say_what_writes_on_our_spans()

@@ -21,6 +21,7 @@ from traced_router._around import Observer, argument, around
 from traced_router._edges import beside
 from traced_router._frame import current_frame
 from traced_router._scope import ProviderCall, Scope
+from traced_router._strategies import Configured
 from traced_router._tracing import RouterTracing
 from traced_router._tree import Call
 
@@ -79,14 +80,19 @@ async def _backoff(call: Call, seconds: float, wait: Awaitable[None]) -> None:
 
 
 def build(
-    facade: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], arguments: _construction.Arguments, state: str
+    facade: Any,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    arguments: _construction.Arguments,
+    configured: Configured,
+    state: str,
 ) -> None:
     """Build a hosted router: its core on our host, and its tracing under ``state``."""
     host = TracingHost()
     seams.attach_core(facade, args, kwargs, host)
     core = seams.core_of(facade)
     foreign = not seams.runs_overrides(core, type(facade))
-    tracing = _construction.tracing(core, arguments, foreign=foreign)
+    tracing = _construction.tracing(core, arguments, configured, foreign=foreign)
     core.__dict__[state] = tracing
     if foreign:
         facade.__dict__["tracing_capabilities"] = dict(tracing.capabilities)

@@ -17,11 +17,21 @@ if TYPE_CHECKING:
 class Ledger:
     """What one call has cost so far; times in nanoseconds."""
 
-    __slots__ = ("attempts", "backoff_ns", "chunks", "consumer_ns", "fallbacks", "first_chunk_ns", "select_ns")
+    __slots__ = (
+        "attempts",
+        "backoff_ns",
+        "chunks",
+        "consumer_ns",
+        "denied",
+        "fallbacks",
+        "first_chunk_ns",
+        "select_ns",
+    )
 
     def __init__(self) -> None:
         self.attempts: list[Attempt] = []
         self.fallbacks = 0
+        self.denied = 0
         self.select_ns = 0
         self.backoff_ns = 0
         self.consumer_ns = 0
@@ -53,6 +63,8 @@ class Ledger:
         out[n.ATTEMPTS] = len(self.attempts)
         out[n.RETRIES] = retries
         out[n.FALLBACKS] = self.fallbacks
+        if self.denied:
+            out[n.RETRIES_DENIED] = self.denied
         if served is not None:
             if served.model_group is not None:
                 out[n.SERVED_MODEL_GROUP] = served.model_group

@@ -14,7 +14,7 @@ unless a line says otherwise. It must not know OpenTelemetry.
 import dataclasses
 import inspect
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import FrameType, FunctionType, MethodType
 from typing import Any, Final, Literal, TypeAlias, cast
@@ -22,6 +22,7 @@ from typing import Any, Final, Literal, TypeAlias, cast
 import litellm
 from litellm.exceptions import ContentPolicyViolationError, ContextWindowExceededError
 from litellm.router import Router
+from litellm.router_strategy.simple_shuffle import simple_shuffle as _shuffle
 from litellm.router_utils import fallback_event_handlers
 from litellm.types.router import RoutingStrategy
 
@@ -584,6 +585,92 @@ def cooldown_arguments(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tupl
     return named.get("model_id"), named.get("cooldown_time"), named.get("original_exception")
 
 
+# --- strategies of ours ----------------------------------------------------------------------
+
+OURS: Final = "traced-router"
+"""What the router is told its strategy is called where one of ours picks; none of litellm's own."""
+
+SHUFFLE: Final = "simple-shuffle"
+"""What the router is configured with where one of ours picks: its asynchronous picks work with it."""
+
+ROUTING_STRATEGY: Final = "routing_strategy"
+"""An argument of the constructor, of ``update_settings`` and of a call; a field of a routing group."""
+
+ROUTING_GROUPS: Final = "routing_groups"
+"""An argument of the constructor and of ``update_settings``: mappings, or litellm's ``RoutingGroup``."""
+
+UPDATE_SETTINGS: Final = member("update_settings")
+
+PRIORITY: Final = "priority"
+"""What a routing group alone can have for a strategy, from 1.106 on: its models in order."""
+
+
+def can_override(strategy: object) -> bool:
+    """Whether litellm itself obeys ``strategy`` in a call's arguments."""
+    return getattr(strategy, "value", strategy) in getattr(LOOP, "_OVERRIDABLE_ROUTING_STRATEGIES", STRATEGIES)
+
+
+def constructor_parameters() -> list[str]:
+    """The names of the router's constructor arguments, in order."""
+    return [name for name in inspect.signature(Router.__init__).parameters if name != "self"]
+
+
+def group_as_mapping(group: object) -> Mapping[str, Any]:
+    """A routing group as the mapping that it can be made of again."""
+    dump = getattr(group, "model_dump", None)
+    return cast("Mapping[str, Any]", dump(exclude_none=True) if callable(dump) else group)
+
+
+def simple_shuffle(
+    router: Any, deployments: Sequence[Mapping[str, Any]], model: str, request: Mapping[str, Any]
+) -> Any:
+    """litellm's own pick by weight."""
+    given = {
+        "llm_router_instance": router,  # up to 1.95
+        "resolve_model_alias": getattr(router, "get_model_from_alias", None),
+        "healthy_deployments": list(deployments),
+        "model": model,
+        "request_kwargs": request,
+    }
+    return _untyped_shuffle(**{name: value for name, value in given.items() if name in _SHUFFLE_TAKES})
+
+
+_untyped_shuffle: Final = cast("Any", _shuffle)
+_SHUFFLE_TAKES: Final = frozenset(inspect.signature(_shuffle).parameters)
+
+
+def prices(deployment: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What is known of a deployment's prices: its own, else those of litellm's map."""
+    params: Mapping[str, Any] = deployment.get("litellm_params") or {}
+    info: Mapping[str, Any] = deployment.get("model_info") or {}
+    for own in (params, info):
+        if own.get("input_cost_per_token") is not None:
+            return own
+    costs = cast("Mapping[str, Mapping[str, Any]]", litellm.model_cost)
+    model = str(params.get("model", ""))
+    return costs.get(model) or costs.get(model.partition("/")[2]) or {}
+
+
+def session_of(kwargs: Mapping[str, Any]) -> str | None:
+    """The session that a call belongs to, when it says one."""
+    found = kwargs.get(SESSION_ID)
+    for name in ("metadata", "litellm_metadata"):
+        metadata = kwargs.get(name)
+        if found is None and isinstance(metadata, Mapping):
+            found = cast("Mapping[str, Any]", metadata).get("session_id")
+    return None if found is None else str(found)
+
+
+def routing_group_of(router: Any, model: str) -> str | None:
+    """The name of the routing group that decides for ``model``: the group itself, or the one that it is in."""
+    resolve: Any = state(router, "get_model_from_alias")  # 1.95 looks for the name as it is given
+    model = (None if resolve is None else resolve(model=model)) or model
+    groups = state(router, "routing_groups") or state(router, "_routing_groups") or {}  # the latter up to 1.95
+    if model in groups and model not in (state(router, "model_names") or ()):
+        return model
+    return cast("str | None", (state(router, "_model_to_group") or {}).get(model))
+
+
 # --- objects ---------------------------------------------------------------------------------
 # What is private in litellm's answers, streams and exceptions. Nothing here raises on odd objects.
 
@@ -613,6 +700,11 @@ def hidden_params(thing: object) -> Mapping[str, object]:
         return _NOTHING
     hidden = fields(cast("object", private) if isinstance(private, dict) else thing).get("_hidden_params")
     return _NOTHING if hidden is None else fields(hidden)
+
+
+def headers_of(answer: object) -> object:
+    """The provider's response headers, as litellm keeps them with an answer or a stream."""
+    return hidden_params(answer).get("additional_headers")
 
 
 def guess_provider(model: str, api_base: str | None) -> tuple[str, str | None]:

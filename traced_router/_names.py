@@ -111,6 +111,9 @@ ATTEMPTS: Final = _key("traced_router.attempts", int, (REQUEST,), "Provider call
 RETRIES: Final = _key(
     "traced_router.retries", int, (REQUEST,), "Attempts that repeated an earlier one in the same hop."
 )
+RETRIES_DENIED: Final = _key(
+    "traced_router.retries.denied", int, (REQUEST,), "Retries that the retry budget refused; absent when none."
+)
 FALLBACKS: Final = _key("traced_router.fallbacks", int, (REQUEST,), "Fallback hops taken.")
 SERVED_MODEL_GROUP: Final = _key(
     "traced_router.served.model_group", str, (REQUEST,), "The group that answered; absent on error."

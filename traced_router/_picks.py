@@ -6,21 +6,45 @@ An adapter: it knows the router's methods that pick and filter, and tells the pr
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from traced_router import _litellm as seams
 from traced_router import _readers
 from traced_router._around import Observer, argument, around
+from traced_router._attributes import in_order
 from traced_router._current import attach, detach
-from traced_router._edges import Above
+from traced_router._edges import Above, TracingOf
+from traced_router._facts import DecisionFacts
 from traced_router._frame import Frame, current_frame
 from traced_router._litellm_filters import Filter
 from traced_router._probe import Probe, enter, leave, probe_of
 from traced_router._scope import Scope
+from traced_router._seat import Seat, Wanted
 from traced_router._spans import Selection
+from traced_router._strategies import Strategies
+from traced_router._tracing import RouterTracing
 from traced_router._tree import Call
+from traced_router.explanation import ExplainedCandidate, Explanation
 
 _NOTHING: Final[Mapping[str, Any]] = {}
+
+
+class BarePick:
+    """A pick outside a call: no span, but a strategy of ours decides it all the same."""
+
+    __slots__ = ("_entered",)
+
+    def __init__(self, probe: Probe) -> None:
+        self._entered = enter(probe)
+
+    def returned(self, result: Any) -> Any:
+        """litellm has picked the deployment ``result``."""
+        leave(self._entered)
+        return result
+
+    def raised(self, _error: BaseException) -> None:
+        """litellm found no deployment, or was interrupted."""
+        leave(self._entered)
 
 
 class Pick:
@@ -56,16 +80,25 @@ class Pick:
 
 
 def begin_pick(
-    router: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], strategy: str | None = None
-) -> Pick | None:
-    """A pick begins; ``None`` outside a traced call, and inside another pick of the same call.
+    tracing: RouterTracing,
+    router: Any,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    strategy: str | None = None,
+) -> Pick | BarePick | None:
+    """A pick begins; ``None`` inside another pick, and when nobody wants to know.
 
     ``strategy`` names one that does the whole pick itself.
     """
+    outer = probe_of(router)
+    if outer is not None and outer.peeking:
+        return None
     frame = current_frame()
     call = frame.call if frame is not None else None
+    if frame is None or not isinstance(call, Call):
+        return None if outer is not None else _begin_bare(tracing, router, args, kwargs)
     # litellm's asynchronous pick hands on to its synchronous one for some strategies: one pick.
-    if frame is None or not isinstance(call, Call) or isinstance(frame.owner, Probe):
+    if isinstance(frame.owner, Probe):
         return None
     try:
         model = argument("model", 0, args, kwargs)
@@ -81,6 +114,7 @@ def begin_pick(
             specific=specific,
             strategy=strategy,
             listing=call.limits.list_candidates or call.failed,
+            scope=frame.owner if isinstance(frame.owner, Scope) else None,
         )
         selection = call.select(group, frame.hop, probe)
         return None if selection is None else Pick(frame, selection, probe, group)
@@ -89,23 +123,32 @@ def begin_pick(
         return None
 
 
-def pick(name: str, original: Callable[..., Any], above: Above) -> Callable[..., Any]:
+def _begin_bare(
+    tracing: RouterTracing, router: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> BarePick | None:
+    if not tracing.strategies.active:
+        return None
+    group = argument("model", 0, args, kwargs)
+    return BarePick(Probe(router, tracing.guard, group, kwargs.get("request_kwargs") or _NOTHING))
+
+
+def pick(name: str, original: Callable[..., Any], above: Above, tracing_of: TracingOf) -> Callable[..., Any]:
     """An override of one of the router's methods that pick."""
 
     def call(router: Any, *args: Any, **kwargs: Any) -> Any:
         return above(router, name)(*args, **kwargs)
 
     def begin(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Observer | None:
-        return begin_pick(args[0], args[1:], kwargs)
+        return begin_pick(tracing_of(args[0]), args[0], args[1:], kwargs)
 
     return around(call, begin, original)
 
 
-def custom(router: Any, select: Callable[..., Any], strategy: str) -> Callable[..., Any]:
+def custom(router: Any, select: Callable[..., Any], strategy: str, tracing_of: TracingOf) -> Callable[..., Any]:
     """A user's own strategy (``set_custom_routing_strategy``), as a selection."""
 
     def begin(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Observer | None:
-        return begin_pick(router, args, kwargs, strategy)
+        return begin_pick(tracing_of(router), router, args, kwargs, strategy)
 
     return around(select, begin)
 
@@ -152,3 +195,100 @@ def filter_step(step: Filter, original: Callable[..., Any], above: Above) -> Cal
         return left
 
     return step_sync
+
+
+# --- what would be picked ------------------------------------------------------------------------
+
+
+class Peek:
+    """A pick for its own sake: it changes nothing, makes no span, and says why."""
+
+    __slots__ = ("_entered", "_group", "_probe")
+
+    def __init__(self, tracing: RouterTracing, router: Any, model: object, request: Mapping[str, Any]) -> None:
+        self._group = seams.model_group_of(router, model)
+        self._probe = Probe(router, tracing.guard, self._group, request, listing=True, peeking=True)
+        self._entered = enter(self._probe)
+
+    def returned(self, result: Any) -> Explanation:
+        """litellm would pick the deployment ``result``."""
+        leave(self._entered)
+        return self._explained(self._probe.decide(result), None)
+
+    def raised(self, error: Exception) -> Explanation:
+        """litellm would find no deployment."""
+        leave(self._entered)
+        return self._explained(self._probe.failed(error), type(error).__name__)
+
+    def _explained(self, facts: DecisionFacts | None, error_type: str | None) -> Explanation:
+        facts = facts or DecisionFacts()
+        return Explanation(
+            self._group,
+            facts.strategy,
+            facts.reason,
+            facts.chosen_id,
+            facts.rank_by,
+            tuple(
+                ExplainedCandidate(i, facts.scores.get(i), facts.excluded.get(i), i == facts.chosen_id)
+                for i in in_order(facts)
+            ),
+            facts.predicted_seconds,
+            facts.attributes,
+            error_type,
+        )
+
+
+# --- the strategy --------------------------------------------------------------------------------
+
+
+class Choosing:
+    """litellm's last step, in which a strategy chooses: one of ours, or litellm's behind the resilience layer.
+
+    Args:
+        router: the router that picks.
+        probe: of the pick.
+        strategies: of that router.
+        kwargs: of litellm's method, all named.
+    """
+
+    __slots__ = ("_guarding", "_probe", "_wanted", "chosen", "decided", "kwargs")
+
+    def __init__(self, router: Any, probe: Probe, strategies: Strategies, kwargs: Mapping[str, Any]) -> None:
+        messages = kwargs.get("messages")
+        self._wanted = Wanted(
+            router,
+            kwargs["model"],
+            kwargs["healthy_deployments"],
+            kwargs.get("request_kwargs") or _NOTHING,
+            kwargs.get("input") if messages is None else messages,
+            probe,
+        )
+        self._probe = probe
+        self._guarding: Seat | None = None
+        self.kwargs = kwargs
+        self.chosen: Any = None
+        seat = kwargs.get("selector")
+        self.decided = isinstance(seat, Seat)
+        """Whether one of ours has chosen."""
+        if isinstance(seat, Seat):
+            self.chosen = seat.pick(self._wanted)
+            return
+        if strategies.guarding is not None:
+            self._guarding = strategies.guarding
+            self.kwargs = {**kwargs, "healthy_deployments": self._guarding.narrow(self._wanted)}
+        probe.choosing(self.kwargs)
+
+    def chose(self, deployment: Any) -> None:
+        """A strategy of litellm's has chosen; ``None`` when it found nobody."""
+        self.chosen = deployment
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.decided:
+            return
+        chosen: Any = self.chosen
+        self._probe.chose(chosen)
+        if self._guarding is not None and chosen is not None:
+            self._guarding.took(self._wanted, chosen)

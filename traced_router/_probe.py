@@ -28,6 +28,7 @@ from traced_router import _litellm_strategies as strategies
 from traced_router._explain import UNEXPLAINED, Choice, drawn, lowest
 from traced_router._facts import DecisionFacts
 from traced_router._guard import Guard, fails_open
+from traced_router._scope import Scope
 
 Deployment: TypeAlias = Mapping[str, Any]
 Deployments: TypeAlias = Sequence[Deployment]
@@ -81,6 +82,8 @@ class Probe:
         specific: whether the caller forced a deployment.
         strategy: the name of a strategy that does the whole pick itself.
         listing: whether the candidates are to be listed, the excluded ones with their scores.
+        scope: the attempt function that the pick is for; ``None`` when nobody is going to call.
+        peeking: whether nothing may change by this pick.
         clock: seconds; times the strategy.
     """
 
@@ -108,7 +111,9 @@ class Probe:
         "_told",
         "_tried",
         "guard",
+        "peeking",
         "router",
+        "scope",
     )
 
     def __init__(
@@ -121,10 +126,14 @@ class Probe:
         specific: bool = False,
         strategy: str | None = None,
         listing: bool = False,
+        scope: Scope | None = None,
+        peeking: bool = False,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.router = router
         self.guard = guard
+        self.scope = scope
+        self.peeking = peeking
         self._group = self._resolved = group
         self._request = request
         self._specific = specific
@@ -262,6 +271,15 @@ class Probe:
             self._seconds = self._clock() - self._started
         if self._asked is not None and self._decision is None and chosen is not None:
             self._told = self._ranked(self._asked, chosen)
+
+    @fails_open("selection")
+    def narrowed(self, deployments: Deployments, left: Deployments, excluded: Mapping[str, str]) -> None:
+        """The resilience layer has left these of ``deployments`` to a strategy of litellm's."""
+        if not self._complete:
+            self._last_filters(deployments)
+        self._excluded = {**(self._excluded or _NOTHING), **excluded}
+        self._deployments = left
+        self._left = len(left)
 
     def decided(self, facts: DecisionFacts, deployments: Deployments, excluded: Mapping[str, str]) -> None:
         """A strategy of ours has chosen among ``deployments``, of which the resilience layer had ``excluded`` some."""

@@ -22,7 +22,7 @@ from opentelemetry import context as otel_context
 from opentelemetry import metrics, trace
 from opentelemetry._logs import LoggerProvider
 
-from traced_router import _construction, _edges, _hosted, _picks, _readers
+from traced_router import _construction, _edges, _hosted, _picks, _readers, _strategies
 from traced_router import _litellm as seams
 from traced_router._around import argument
 from traced_router._current import attach, detach
@@ -35,6 +35,8 @@ from traced_router._spans import Hop
 from traced_router._streams import follow_attempt
 from traced_router._tracing import PULL, FallbackPlan, Mirror, RouterTracing, hand_over, take_over
 from traced_router._tree import Call
+from traced_router.explanation import Explanation
+from traced_router.resilience import ResilienceOptions
 from traced_router.settings import TracedRouterSettings
 
 _STATE: Final = "_traced_router"
@@ -73,6 +75,12 @@ class TracedRouter(Router):
         meter_provider: where measurements go; likewise.
         logger_provider: where log records go; likewise.
         settings: see :class:`TracedRouterSettings`; from the environment when not given.
+        resilience: keeps sick deployments from callers, see :class:`ResilienceOptions`. On for this
+            package's own strategies when not given; options, or ``True``, turn it on for litellm's
+            too, ``False`` turns it off.
+
+    ``routing_strategy``, and that of a routing group or of a call, can also be the name of an
+    installed strategy, or a :class:`RoutingStrategy` object.
 
     Raises:
         ConfigurationError: when one of these is not what it should be.
@@ -85,21 +93,48 @@ class TracedRouter(Router):
         meter_provider: metrics.MeterProvider | None = None,
         logger_provider: LoggerProvider | None = None,
         settings: TracedRouterSettings | Mapping[str, object] | None = None,
+        resilience: ResilienceOptions | bool | None = None,
         **kwargs: Any,
     ) -> None:
-        arguments = _construction.Arguments(tracer_provider, meter_provider, logger_provider, settings)
+        arguments = _construction.Arguments(tracer_provider, meter_provider, logger_provider, settings, resilience)
         arguments.check()
-        _construction.check_strategy(kwargs.get("routing_strategy"))
+        args, named = _strategies.positional_as_named(args, kwargs)
+        kwargs, configured = _strategies.translate(named)
         if seams.ENGINE == "hosted":
-            _hosted.build(self, args, kwargs, arguments, _STATE)
+            _hosted.build(self, args, kwargs, arguments, configured, _STATE)
         else:
             super().__init__(*args, **kwargs)
-            self.__dict__[_STATE] = _construction.tracing(self, arguments)
+            self.__dict__[_STATE] = _construction.tracing(self, arguments, configured)
 
     @property
     def tracing_capabilities(self) -> Mapping[str, str]:
         """How much of each layer of a trace this litellm can show: ``full``, ``partial`` or ``none``."""
         return dict(_tracing(self).capabilities.items())
+
+    def explain(self, model: str, messages: Any = None, **kwargs: Any) -> Explanation:
+        """The decision that would be taken now for a synchronous call; nothing is called, nothing changes.
+
+        Args:
+            model: as in :meth:`completion`.
+            messages: likewise.
+            **kwargs: the call's other arguments: ``metadata``, ``routing_strategy``, ``max_tokens``, …
+
+        Returns:
+            who would be chosen, why, and why not the others. Where lots are drawn, a call draws anew.
+        """
+        peek = _peek(self, model, kwargs)
+        try:
+            return peek.returned(getattr(self, seams.SELECT_SYNC)(**_pick_arguments(model, messages, kwargs)))
+        except Exception as error:  # noqa: BLE001  # what a call would raise is part of the answer
+            return peek.raised(error)
+
+    async def aexplain(self, model: str, messages: Any = None, **kwargs: Any) -> Explanation:
+        """As :meth:`explain`, for an asynchronous call: litellm filters these by more."""
+        peek = _peek(self, model, kwargs)
+        try:
+            return peek.returned(await getattr(self, seams.SELECT_ASYNC)(**_pick_arguments(model, messages, kwargs)))
+        except Exception as error:  # noqa: BLE001  # as above
+            return peek.raised(error)
 
     # --- where a request enters ------------------------------------------------------------------
 
@@ -117,7 +152,16 @@ class TracedRouter(Router):
         name = original_function.__name__ if call_type == seams.ASSISTANTS else call_type
         return _edges.endpoint(self, name, made, _tracing)
 
+    def _update_settings(self, **kwargs: Any) -> Any:
+        settings, configured = _strategies.translate(kwargs)
+        result = getattr(super(), seams.UPDATE_SETTINGS)(**settings)
+        _tracing(self).strategies.configure(configured, kwargs.__contains__)
+        return result
+
+    vars()[seams.UPDATE_SETTINGS] = _update_settings
+
     def _update_kwargs_before_fallbacks(self, *args: Any, **kwargs: Any) -> Any:
+        _tracing(self).strategies.take_in(argument("kwargs", 1, args, kwargs) or {})
         result = super()._update_kwargs_before_fallbacks(*args, **kwargs)
         call, _ = _call()
         if call is not None:
@@ -180,10 +224,13 @@ class TracedRouter(Router):
                 call.end_backoff()
 
     def _time_to_sleep_before_retry(self, *args: Any, **kwargs: Any) -> Any:
-        seconds = super()._time_to_sleep_before_retry(*args, **kwargs)
+        error = argument("e", 0, args, kwargs)
         call, frame = _call()
+        if call is not None and call.allow_retry is not None and argument("remaining_retries", 1, args, kwargs) != 0:
+            _ask_budget(call, error)
+        seconds = super()._time_to_sleep_before_retry(*args, **kwargs)
         if call is not None and frame is not None:
-            _wait(call, _hop_now(call, frame), seconds, argument("e", 0, args, kwargs))
+            _wait(call, _hop_now(call, frame), seconds, error)
         return seconds
 
     async def make_call(self, original_function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -276,7 +323,7 @@ class TracedRouter(Router):
 
     for _name in seams.PICKS:
         if (_original := getattr(Router, _name, None)) is not None:
-            vars()[_name] = _picks.pick(_name, _original, _above)
+            vars()[_name] = _picks.pick(_name, _original, _above, _tracing)
     for _step in FILTERS:
         if (_original := getattr(Router, _step.name, None)) is not None:
             vars()[_step.name] = _picks.filter_step(_step, _original, _above)
@@ -291,7 +338,9 @@ class TracedRouter(Router):
                 setattr(
                     self,
                     name,
-                    _picks.custom(self, own, seams.name_of_custom(argument("CustomRoutingStrategy", 0, args, kwargs))),
+                    _picks.custom(
+                        self, own, seams.name_of_custom(argument("CustomRoutingStrategy", 0, args, kwargs)), _tracing
+                    ),
                 )
         return result
 
@@ -319,35 +368,37 @@ class TracedRouter(Router):
     vars()[seams.HEALTHY_DEPLOYMENTS] = _get_healthy
 
     def _get_routing_context(self, *args: Any, **kwargs: Any) -> Any:
-        strategy, selector = super()._get_routing_context(*args, **kwargs)
         probe = probe_of(self)
-        if probe is not None:
-            probe.routed(strategy)
+        if probe is None:  # litellm wants to know for itself
+            return super()._get_routing_context(*args, **kwargs)
+        strategies = _tracing(self).strategies
+        seat = strategies.seat(self, argument("model", 0, args, kwargs), argument("request_kwargs", 1, args, kwargs))
+        if seat is not None:
+            probe.routed(seat.name)
+            return seams.OURS, seat
+        strategy, selector = super()._get_routing_context(*args, **kwargs)
+        probe.routed(strategy)
+        if strategy == seams.SHUFFLE and strategies.guarding is not None:
+            return seams.OURS, strategies.guarding
         return strategy, selector
 
     async def _select_deployment_async(self, *args: Any, **kwargs: Any) -> Any:
         probe = probe_of(self)
         if probe is None:
             return await super()._select_deployment_async(*args, **kwargs)
-        probe.choosing(kwargs)
-        chosen = None
-        try:
-            chosen = await super()._select_deployment_async(*args, **kwargs)
-        finally:
-            probe.chose(chosen)
-        return chosen
+        with _picks.Choosing(self, probe, _tracing(self).strategies, kwargs) as choosing:
+            if not choosing.decided:
+                choosing.chose(await super()._select_deployment_async(*args, **choosing.kwargs))
+        return choosing.chosen
 
     def _select_deployment_sync(self, *args: Any, **kwargs: Any) -> Any:
         probe = probe_of(self)
         if probe is None:
             return super()._select_deployment_sync(*args, **kwargs)
-        probe.choosing(kwargs)
-        chosen = None
-        try:
-            chosen = super()._select_deployment_sync(*args, **kwargs)
-        finally:
-            probe.chose(chosen)
-        return chosen
+        with _picks.Choosing(self, probe, _tracing(self).strategies, kwargs) as choosing:
+            if not choosing.decided:
+                choosing.chose(super()._select_deployment_sync(*args, **choosing.kwargs))
+        return choosing.chosen
 
     # --- mirrors ---------------------------------------------------------------------------------
 
@@ -378,7 +429,25 @@ class TracedRouter(Router):
             return run
 
     vars()[seams.MIRROR_SYNC] = _MirrorThread()
-    del _MirrorThread, _get_healthy, _get_model_list, _set_custom_strategy
+    del _MirrorThread, _get_healthy, _get_model_list, _set_custom_strategy, _update_settings
+
+
+def _peek(router: Any, model: str, kwargs: dict[str, Any]) -> _picks.Peek:
+    """A look at what would be picked; a strategy object in ``kwargs`` is replaced by its name."""
+    tracing = _tracing(router)
+    tracing.strategies.take_in(kwargs)
+    return _picks.Peek(tracing, router, model, kwargs)
+
+
+def _pick_arguments(model: str, messages: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
+    """What litellm's picks take of a call's arguments; they change the request, so it is the caller's no more."""
+    return {
+        "model": model,
+        "messages": messages,
+        "input": kwargs.get("input"),
+        "specific_deployment": kwargs.pop("specific_deployment", False),
+        "request_kwargs": kwargs,
+    }
 
 
 @fails_open("fallback")
@@ -418,6 +487,13 @@ def _wait(call: Call, hop: Hop | None, seconds: float, error: Any) -> None:
     if seconds > 0:
         source = "retry_after" if seams.obeys_retry_after(error) else "exponential"
         call.backoff(seconds, source, failure.retry_after, hop)
+
+
+def _ask_budget(call: Call, error: Exception) -> None:
+    """Raise ``error``, as litellm does when it gives a group up, where the retry budget is used up."""
+    if call.allow_retry is not None and not call.allow_retry():
+        call.retry_denied()
+        raise error
 
 
 def _hop_now(call: Call, frame: Frame) -> Hop | None:

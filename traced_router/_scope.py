@@ -14,7 +14,7 @@ import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import Token
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from opentelemetry.context import Context
 
@@ -24,7 +24,7 @@ from traced_router._current import attach, detach
 from traced_router._facts import AttemptFacts, DeploymentFacts
 from traced_router._frame import Frame, current_frame, with_frame
 from traced_router._guard import fails_open
-from traced_router._spans import Attempt, Hop
+from traced_router._spans import Attempt, AttemptListener, Hop
 from traced_router._tree import Call
 
 _UNKNOWN: Final = DeploymentFacts()
@@ -37,6 +37,14 @@ def is_stream(result: object) -> bool:
     if issubclass(kind, io.IOBase):
         return False
     return hasattr(kind, "__anext__") or hasattr(kind, "__next__") or hasattr(kind, "__aiter__")
+
+
+class Promise(AttemptListener, Protocol):
+    """Whoever picked a deployment, waiting for the attempt on it."""
+
+    def answered(self, headers: object) -> None:
+        """The provider has answered, with ``headers``."""
+        ...
 
 
 class Scope:
@@ -58,10 +66,12 @@ class Scope:
         "_context",
         "_deployment",
         "_group",
+        "_kept",
         "_kwargs",
         "_listed",
         "_model",
         "_picked",
+        "_promise",
         "_reader",
         "_token",
         "call",
@@ -97,6 +107,8 @@ class Scope:
         self._picked = False
         self._kwargs: Mapping[str, object] = _NO_PARAMETERS
         self._token: Token[Context] | None = None
+        self._promise: Promise | None = None
+        self._kept: Promise | None = None
 
     # --- the extent --------------------------------------------------------------------------
 
@@ -113,8 +125,21 @@ class Scope:
 
     def leave(self) -> None:
         """The function is over: whatever was attached inside it is undone with its own frame."""
+        self._break_promise()
         if self._token is not None:
             detach(self._token)
+
+    # --- what a strategy wants to hear -------------------------------------------------------
+
+    def reserve(self, promise: Promise) -> None:
+        """A strategy has picked, and counts on an attempt; an earlier pick that came to nothing is void."""
+        self._break_promise()
+        self._promise = promise
+
+    def _break_promise(self) -> None:
+        promise, self._promise = self._promise, None
+        if promise is not None:
+            promise.ended(None)
 
     # --- what the router's steps tell --------------------------------------------------------
 
@@ -196,10 +221,14 @@ class Scope:
     def start(self) -> None:
         """litellm is called now: the attempt's span is current from here to the end of the scope."""
         facts = AttemptFacts(self._deployment, self._group, _readers.request_parameters(self._kwargs))
-        attempt = self.call.attempt(facts, self.hop, self, beside=self._beside)
+        promise, self._promise = self._promise, None
+        attempt = self.call.attempt(facts, self.hop, self, promise, beside=self._beside)
         if attempt is not None:
             self._attempts.append(attempt)
+            self._kept = promise
             attach(attempt.context)
+        elif promise is not None:
+            promise.ended(None)
 
     @property
     def started(self) -> bool:
@@ -211,6 +240,8 @@ class Scope:
     @fails_open("attempt")
     def returned(self, result: object) -> None:
         """The function has returned ``result``; a stream keeps its attempt open."""
+        if self._kept is not None:
+            self._kept.answered(seams.headers_of(result))
         if is_stream(result):
             for attempt in self._attempts:
                 attempt.answered = True
@@ -222,6 +253,8 @@ class Scope:
     @fails_open("attempt")
     def raised(self, error: BaseException) -> None:
         """The function has raised ``error``."""
+        if self._kept is not None:
+            self._kept.answered(seams.provider_headers(error))
         for attempt in self._attempts:
             if attempt.done:
                 continue

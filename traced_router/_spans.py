@@ -37,8 +37,8 @@ class AttemptListener(Protocol):
         """The first chunk with content has come."""
         ...
 
-    def ended(self, end: AttemptEnd) -> None:
-        """The attempt is over."""
+    def ended(self, end: AttemptEnd | None) -> None:
+        """The attempt is over; ``None`` when it never left."""
         ...
 
 

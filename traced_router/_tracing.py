@@ -31,6 +31,7 @@ from traced_router._current import attach, detach
 from traced_router._frame import Frame, current_frame, with_frame
 from traced_router._guard import Guard, fails_open
 from traced_router._scope import Scope, is_stream
+from traced_router._strategies import Resilient, Strategies
 from traced_router._streams import follow
 from traced_router._tree import Batch, Call, CallFacts, Tree, Unrecorded
 
@@ -91,6 +92,7 @@ class RouterTracing:
         limits: how much a span may say.
         capabilities: how much of each layer the core underneath can show.
         engine: that core's name.
+        resilience: see :class:`~traced_router._strategies.Strategies`.
     """
 
     def __init__(
@@ -100,6 +102,7 @@ class RouterTracing:
         limits: Limits,
         capabilities: Mapping[seams.Layer, seams.Level],
         engine: str,
+        resilience: Resilient = None,
     ) -> None:
         self._tracer_provider = tracer_provider
         self._meter_provider = meter_provider
@@ -117,6 +120,7 @@ class RouterTracing:
             capabilities=lacking,
         )
         self.reader = _readers.DeploymentReader()
+        self.strategies = Strategies(self.guard, resilience)
 
     def _meters(self) -> metrics.MeterProvider:
         return self._meter_provider or metrics.get_meter_provider()
@@ -139,7 +143,12 @@ class RouterTracing:
         if frame is not None and isinstance(frame.call, Call) and self._delegates(frame.call, operation):
             return None
         links, context = self._origin(frame)
-        call = self.tree.open_call(self._facts(router, operation, model, kwargs), links=links, context=context)
+        call = self.tree.open_call(
+            self._facts(router, operation, model, kwargs),
+            links=links,
+            context=context,
+            follow=self.strategies.active or self.strategies.asks(kwargs),
+        )
         if call is None:
             return None
         if isinstance(call, Unrecorded):
@@ -163,11 +172,12 @@ class RouterTracing:
             group = seams.group_of_provider_model(router, model) or seams.model_group_of(router, model)
         else:
             group = seams.model_group_of(router, model)
+        default = self.strategies.default
         return CallFacts(
             operation,
             group,
             trace_id=_given(kwargs, seams.TRACE_ID),
-            strategy=seams.routing_strategy(router),
+            strategy=seams.routing_strategy(router) if default is None else default.name,
             streaming=kwargs.get("stream") is True,
             session_id=_given(kwargs, seams.SESSION_ID),
             user_id=_given(kwargs, "user"),
@@ -176,7 +186,7 @@ class RouterTracing:
     @fails_open("batch")
     def enter_batch(self, operation: str, model_groups: Sequence[str], size: int) -> "Batch | Unrecorded | None":
         """A batch method is called."""
-        return self.tree.open_batch(operation, model_groups, size)
+        return self.tree.open_batch(operation, model_groups, size, follow=self.strategies.active)
 
     # --- cooldowns -----------------------------------------------------------------------------
 

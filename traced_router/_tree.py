@@ -56,10 +56,9 @@ class Tree:
         engine: the litellm core underneath, when some seam is not fully there.
         capabilities: ``seam=level`` for those seams.
         timeline: makes the time line of an outermost call.
-        always: follow calls that no span records too: a routing strategy wants to hear of them.
     """
 
-    __slots__ = ("_timeline", "always", "capabilities", "engine", "guard", "limits", "tracer")
+    __slots__ = ("_timeline", "capabilities", "engine", "guard", "limits", "tracer")
 
     def __init__(
         self,
@@ -70,9 +69,7 @@ class Tree:
         engine: str | None = None,
         capabilities: tuple[str, ...] = (),
         timeline: Callable[[], Timeline] = Timeline,
-        always: bool = False,
     ) -> None:
-        self.always = always
         self.tracer = tracer
         self._timeline = timeline
         self.guard = guard
@@ -82,9 +79,17 @@ class Tree:
 
     @fails_open("request")
     def open_call(
-        self, facts: CallFacts, *, links: Sequence[Link] = (), context: Context | None = None
+        self,
+        facts: CallFacts,
+        *,
+        links: Sequence[Link] = (),
+        context: Context | None = None,
+        follow: bool = False,
     ) -> "Call | Unrecorded":
-        """Start a request span under ``context`` (the current one when ``None``)."""
+        """Start a request span under ``context`` (the current one when ``None``).
+
+        ``follow`` the call even if no span records it: a routing strategy wants to hear of it.
+        """
         parent = otel_context.get_current() if context is None else context
         outer = frame_of(parent)
         enclosing = outer.call if outer is not None else None
@@ -104,7 +109,7 @@ class Tree:
             links,
             start,
         )
-        if not (span.is_recording() or self.always):
+        if not (span.is_recording() or follow):
             return Unrecorded(standing(Frame(None), span, parent))
         call = Call(self, span, facts, timeline, start, parent)
         if isinstance(enclosing, Batch) and outer is not None and outer.owner is enclosing:
@@ -112,8 +117,10 @@ class Tree:
         return call
 
     @fails_open("batch")
-    def open_batch(self, operation: str, model_groups: Sequence[str], size: int) -> "Batch | Unrecorded":
-        """Start a batch span under the current context."""
+    def open_batch(
+        self, operation: str, model_groups: Sequence[str], size: int, *, follow: bool = False
+    ) -> "Batch | Unrecorded":
+        """Start a batch span under the current context; ``follow`` it as in :meth:`open_call`."""
         parent = otel_context.get_current()
         outer = frame_of(parent)
         enclosing = outer.call if outer is not None else None
@@ -127,7 +134,7 @@ class Tree:
             (),
             timeline.now(),
         )
-        if not (span.is_recording() or self.always):
+        if not (span.is_recording() or follow):
             return Unrecorded(standing(Frame(None), span, parent))
         return Batch(self, span, timeline, parent)
 
@@ -200,6 +207,7 @@ class Call:
         "_streaming",
         "_trace_id",
         "_tree",
+        "allow_retry",
         "claimed",
         "guard",
         "last_decision",
@@ -218,6 +226,8 @@ class Call:
         """Whether attributes are worth computing."""
         self.claimed = False
         """Set once the call has gone past its public edge: a further edge is another call."""
+        self.allow_retry: Callable[[], bool] | None = None
+        """Whether the router may send one more attempt after a failure, where somebody limits that."""
         self.when_done: Callable[[], None] | None = None
         self.last_decision: DecisionFacts | None = None
         self._tree = tree
@@ -361,6 +371,10 @@ class Call:
             attempt.left()
         self._failed_group = group if group is not None else self._failed_group
         self._failed_type = error_type
+
+    def retry_denied(self) -> None:
+        """The router would have tried again, and was not allowed to."""
+        self.ledger.denied += 1
 
     def lost(self, failure: FailureFacts) -> None:
         """The router goes on without the attempts that are open.

@@ -221,7 +221,7 @@ class Resilience:
         rng: random.Random | None = None,
     ) -> None:
         self.options = options if options is not None else ResilienceOptions()
-        self._clock = clock
+        self.clock = clock
         self._rng = rng if rng is not None else random.Random()  # noqa: S311 - spreads probes, guards no secret
         self._lock = threading.Lock()
         self._health: dict[str, _Health] = {}
@@ -252,7 +252,7 @@ class Resilience:
             health = self._health.get(ticket.id)
             if health is None or health.ejected_at is None:
                 return
-            now = self._clock()
+            now = self.clock()
             if now >= health.ejected_until and not health.bars(now):
                 health.probe = ticket
                 health.probe_until = now + self.options.probe_timeout
@@ -283,7 +283,7 @@ class Resilience:
     def snapshot(self) -> ResilienceSnapshot:
         """Everything that is held against anyone, for an explanation."""
         with self._lock:
-            now = self._clock()
+            now = self.clock()
             deployments = {
                 id_: DeploymentHealth(
                     state=health.state(now),
@@ -302,7 +302,7 @@ class Resilience:
         probes: set[str] = set()
         ejected = 0
         with self._lock:
-            now = self._clock()
+            now = self.clock()
             for candidate in candidates:
                 mark = _TRIED if candidate.id in tried else 0
                 health = self._health.get(candidate.id)
@@ -331,7 +331,7 @@ class Resilience:
         options = self.options
         if not options.rate_limits:
             return
-        now = self._clock()
+        now = self.clock()
         if outcome.retry_after is not None:
             penalty = min(max(0.0, outcome.retry_after), options.max_retry_after)
         elif ticket.started_at < health.limited_until:
@@ -345,7 +345,7 @@ class Resilience:
         health.failure_rate += self.options.smoothing * (1.0 - health.failure_rate)
         if not self.options.eject:
             return
-        now = self._clock()
+        now = self.clock()
         if health.ejected_at is None:
             if health.failure_rate >= self.options.failure_rate:
                 self._eject(health, now)
@@ -368,12 +368,12 @@ class Resilience:
             health.limits = 0
         if health.ejected_at is not None and ticket.started_at > health.ejected_at:
             health.ejected_at = None
-            health.closed_at = self._clock()
+            health.closed_at = self.clock()
             # Half way: a relapse is ejected after two failures rather than three.
             health.failure_rate = min(health.failure_rate, self.options.failure_rate / 2.0)
 
     def _forget_if_clean(self, id_: str, health: _Health) -> None:
-        now = self._clock()
+        now = self.clock()
         if (
             health.ejected_at is None
             and health.failure_rate < _CLEAN

@@ -211,6 +211,11 @@ class RoutingStrategy(Protocol):
     Calls can come from several threads. A strategy that raises, or answers ``None`` or an id
     that was not among the candidates, does not fail the request: the pick falls back to
     litellm's ``simple-shuffle``.
+
+    Two more members are used where a strategy has them: ``clock``, a function that gives the seconds
+    of its tickets and outcomes, :func:`time.monotonic` otherwise; and ``peek``, with the arguments of
+    :meth:`pick`, which answers what that would without changing anything. A strategy whose
+    :meth:`pick` itself changes what comes next needs it for ``TracedRouter.explain``.
     """
 
     name: str

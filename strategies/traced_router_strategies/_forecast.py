@@ -78,7 +78,7 @@ class ForecastingStrategy:
     """
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic, rng: random.Random | None = None) -> None:
-        self._clock = clock
+        self.clock = clock
         self._rng = rng if rng is not None else random.Random()
         self._lock = threading.Lock()
         self._rooms: Table[Room] = Table(_MAX_GROUPS)
@@ -110,7 +110,7 @@ class ForecastingStrategy:
             prompt = (ticket.request.input_size if model.prefill_matters else None) or model.mean_prompt
             cached = 0.0 if boarding.distance is None else prompt * boarding.room.prefixes.share(boarding.distance)
             work = model.until_first_chunk(prompt - cached, cached)
-            boarding.deployment.first_chunk(boarding.flight, self._clock(), work)
+            boarding.deployment.first_chunk(boarding.flight, self.clock(), work)
 
     def finished(self, ticket: Ticket, outcome: Outcome) -> None:
         """Release, and learn."""
@@ -124,13 +124,13 @@ class ForecastingStrategy:
     def export_state(self) -> Mapping[str, Sequence[float]]:
         """Five gauges per deployment: see ``_peers.Heard``."""
         with self._lock:
-            now = self._clock()
+            now = self.clock()
             return {one.id: one.gauges(now) for one in self._deployments.states.values()}
 
     def absorb_state(self, peers: Sequence[Mapping[str, Sequence[float]]]) -> None:
         """Take what the peers export into account until the next time."""
         with self._lock:
-            now = self._clock()
+            now = self.clock()
             self._heard = gather(peers)
             if self._heard:
                 mine = sum(one.inflight for one in self._deployments.states.values())

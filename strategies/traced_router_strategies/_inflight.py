@@ -54,7 +54,7 @@ class InFlightStrategy:
     """
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic, rng: random.Random | None = None) -> None:
-        self._clock = clock
+        self.clock = clock
         self._rng = rng if rng is not None else random.Random()
         self._lock = threading.Lock()
         self._mine: dict[str, int] = {}

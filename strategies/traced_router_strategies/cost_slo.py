@@ -67,7 +67,7 @@ class CostSLO(ForecastingStrategy):
     def pick(self, request: RoutingRequest, candidates: Sequence[Candidate]) -> Decision:
         """The cheapest in time, else the fastest."""
         with self._lock:
-            now = self._clock()
+            now = self.clock()
             room = self._room(request.model_group)
             size = size_of(room, request)
             budget = self._objective if request.deadline is None else max(0.0, request.deadline - now)

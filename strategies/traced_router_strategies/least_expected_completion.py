@@ -99,7 +99,7 @@ class LeastExpectedCompletion(ForecastingStrategy):
     def pick(self, request: RoutingRequest, candidates: Sequence[Candidate]) -> Decision:
         """The deployment where the call will cost the least time."""
         with self._lock:
-            now = self._clock()
+            now = self.clock()
             room = self._room(request.model_group)
             if request.attempt > 1:
                 candidates = self._calm(candidates, now)

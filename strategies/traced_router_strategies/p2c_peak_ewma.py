@@ -65,7 +65,7 @@ class P2CPeakEwma(InFlightStrategy):
         """The better of two."""
         total, draw = len(candidates), self._rng.random
         with self._lock:
-            now = self._clock()
+            now = self.clock()
             first = int(draw() * total)
             chosen = candidates[first].id
             cost, latency = self._cost(chosen, now)

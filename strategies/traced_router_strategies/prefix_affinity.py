@@ -193,7 +193,7 @@ class PrefixAffinity(InFlightStrategy):
     def pick(self, request: RoutingRequest, candidates: Sequence[Candidate]) -> Decision:
         """The deployment where the call will end first."""
         with self._lock:
-            now = self._clock()
+            now = self.clock()
             group = self._group(request.model_group)
             base, fresh, cached, written = group.work.coefficients
             prompt = request.input_size or group.work.mean_prompt

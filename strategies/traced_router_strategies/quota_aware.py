@@ -160,7 +160,7 @@ class QuotaAware(InFlightStrategy):
     def pick(self, request: RoutingRequest, candidates: Sequence[Candidate]) -> Decision:  # noqa: ARG002
         """The deployment with the most headroom."""
         with self._lock:
-            now = self._clock()
+            now = self.clock()
             positions = shortlist(len(candidates), self._remembered, self._rng)
             known = self._quotas.states
             scores = [

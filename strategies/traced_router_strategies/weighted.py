@@ -25,6 +25,7 @@ latency or failures; with the resilience layer beside it, a failing deployment i
 import random
 import time
 from collections.abc import Callable, Sequence
+from copy import copy
 from heapq import heapify, heapreplace
 from typing import Final
 
@@ -50,6 +51,13 @@ class _Turns:
         self._rate = 1.0
         self._away: dict[str, tuple[float, float]] = {}
         self._now = 0.0
+
+    def copied(self) -> "_Turns":
+        """As they are now, to be taken without being missed."""
+        twin = copy(self)
+        twin._heap = self._heap.copy()  # noqa: SLF001 - all else is replaced, never changed
+        twin._roster = copy(self._roster)  # noqa: SLF001
+        return twin
 
     def update(self, candidates: Sequence[Candidate]) -> None:
         """Those who left have no turn any more, those who came get one, and weights may have changed."""
@@ -126,18 +134,27 @@ class Weighted(InFlightStrategy):
         with self._lock:
             group = request.model_group
             turns = self._groups.states.get(group) or self._groups.add(group, _Turns(self._rng.random))
-            turns.update(candidates)
-            chosen, wait = turns.take()
-            upcoming = turns.upcoming(chosen)
-            return Decision(
-                chosen,
-                "only_candidate" if len(candidates) == 1 else "lowest_score",
-                wait,
-                "weight",
-                None if upcoming is None else upcoming[0],
-                None if upcoming is None else upcoming[1] + wait,
-                len(candidates),
-                self._mine.get(chosen, 0),
-                None,
-                {"share": turns.share(chosen)},
-            )
+            return self._turn(turns, candidates)
+
+    def peek(self, request: RoutingRequest, candidates: Sequence[Candidate]) -> Decision:
+        """Whose turn it would be."""
+        with self._lock:
+            turns = self._groups.states.get(request.model_group) or _Turns(self._rng.random)
+            return self._turn(turns.copied(), candidates)
+
+    def _turn(self, turns: _Turns, candidates: Sequence[Candidate]) -> Decision:
+        turns.update(candidates)
+        chosen, wait = turns.take()
+        upcoming = turns.upcoming(chosen)
+        return Decision(
+            chosen,
+            "only_candidate" if len(candidates) == 1 else "lowest_score",
+            wait,
+            "weight",
+            None if upcoming is None else upcoming[0],
+            None if upcoming is None else upcoming[1] + wait,
+            len(candidates),
+            self._mine.get(chosen, 0),
+            None,
+            {"share": turns.share(chosen)},
+        )

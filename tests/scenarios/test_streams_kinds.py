@@ -280,7 +280,9 @@ def ends(monkeypatch):
     heard = []
     attempt = Call.attempt
     monkeypatch.setattr(
-        Call, "attempt", lambda call, facts, hop, owner, *_: attempt(call, facts, hop, owner, Listener(heard))
+        Call,
+        "attempt",
+        lambda call, facts, hop, owner, _, *, beside: attempt(call, facts, hop, owner, Listener(heard), beside=beside),
     )
     return heard
 

@@ -283,18 +283,18 @@ def test_threads_leave_nothing_in_flight(kind):
             for turn in range(400):
                 request = RoutingRequest("group", stream=turn % 2 == 0, affinity=lambda turn=turn: f"s{turn % 9}")
                 decision = strategy.pick(request, among)
-                ticket = Ticket(decision.id, "group", strategy._clock(), request)
+                ticket = Ticket(decision.id, "group", strategy.clock(), request)
                 strategy.started(ticket)
                 tickets.append(ticket)
                 if rng.random() < 0.7:
                     done = tickets.pop(rng.randrange(len(tickets)))
                     strategy.first_chunk(done)
                     status = rng.choice(get_args(Status))
-                    strategy.finished(done, Outcome(status, rng.random(), strategy._clock()))
+                    strategy.finished(done, Outcome(status, rng.random(), strategy.clock()))
                 if turn % 50 == 0:
                     strategy.absorb_state([strategy.export_state()])
             for ticket in tickets:
-                strategy.finished(ticket, Outcome("cancelled", 0.1, strategy._clock()))
+                strategy.finished(ticket, Outcome("cancelled", 0.1, strategy.clock()))
         except BaseException as error:
             errors.append(error)
 

@@ -1,0 +1,81 @@
+"""A decision that would be taken now, for people: what :meth:`traced_router.TracedRouter.explain` answers.
+
+This module must know neither litellm nor OpenTelemetry.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Final
+
+from traced_router.strategy import AttributeValue
+
+_NONE: Final[Mapping[str, AttributeValue]] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class ExplainedCandidate:
+    """One deployment of the group.
+
+    Attributes:
+        id: the deployment's.
+        score: what the strategy ranks by, where it says so; see :attr:`Explanation.rank_by`.
+        excluded: why it was left out, as ``traced_router.candidates.excluded.*`` names it; ``None``
+            when it was not.
+        chosen: whether it would be called.
+    """
+
+    id: str
+    score: float | None = None
+    excluded: str | None = None
+    chosen: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What would be decided now; ``str()`` makes a table of it.
+
+    Attributes:
+        model_group: the group asked for.
+        strategy: the strategy in force.
+        reason: why the chosen one won, as ``traced_router.decision.reason``.
+        chosen_id: the deployment that would be called; ``None`` when there is none.
+        rank_by: what scores measure. Lower is better, except with ``weight`` and ``random``, where a
+            score is the chance to be drawn, 0 to 1.
+        candidates: the chosen one first, then by score, then the excluded ones.
+        predicted_seconds: how long the strategy expects the attempt to take.
+        attributes: the strategy's own facts.
+        error_type: the exception that a call would raise when there is nobody to choose.
+    """
+
+    model_group: str | None = None
+    strategy: str | None = None
+    reason: str | None = None
+    chosen_id: str | None = None
+    rank_by: str | None = None
+    candidates: tuple[ExplainedCandidate, ...] = ()
+    predicted_seconds: float | None = None
+    attributes: Mapping[str, AttributeValue] = field(default_factory=lambda: _NONE)
+    error_type: str | None = None
+
+    def __str__(self) -> str:
+        head = f"{self.model_group}: {self.chosen_id or 'nobody'}"
+        told = [f"{name} {value}" for name, value in (("by", self.strategy), ("because", self.reason)) if value]
+        if self.predicted_seconds is not None:
+            told.append(f"in about {self.predicted_seconds:.3g} s")
+        if self.error_type is not None:
+            told.append(f"a call would raise {self.error_type}")
+        rows = [("", "deployment", self.rank_by or "score", "excluded"), *map(_row, self.candidates)]
+        widths = [max(len(row[i]) for row in rows) for i in range(4)]
+        table = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+        facts = [f"{name} = {value}" for name, value in self.attributes.items()]
+        return "\n".join([", ".join([head, *told]), *table, *facts])
+
+
+def _row(candidate: ExplainedCandidate) -> tuple[str, str, str, str]:
+    return (
+        "→" if candidate.chosen else "",
+        candidate.id,
+        "" if candidate.score is None else f"{candidate.score:.4g}",
+        candidate.excluded or "",
+    )
