@@ -16,9 +16,10 @@ Cost. 2–4 µs a pick at any number of candidates, and a look at all of them wh
 Needs to know. ``affinity_key``: the session, or a hash of the first messages.
 
 Use it when a key has to meet the same deployment for reasons other than speed (stateful servers,
-caches that cost money, debugging), and when several routers must agree without talking. It knows
-nothing of latency: a slow deployment keeps its keys until it is full. Where caches are there to
-save time, ``prefix-affinity`` and ``least-expected-completion`` weigh what they save.
+caches that cost money, debugging), and when several routers must agree without talking. Not where
+deployments turn slow: it knows nothing of latency, and a slow one keeps its keys until it is full.
+Not for caches that are there to save time: ``prefix-affinity`` and ``least-expected-completion``
+weigh what they save.
 """
 
 import random

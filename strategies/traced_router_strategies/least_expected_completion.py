@@ -29,18 +29,18 @@ Sources. Join the shortest expected delay for the greedy rule; Pigou 1920 for th
 finagle's and tower's peak-EWMA for latency × load; Kleinrock 1967 for processor sharing;
 NVIDIA Dynamo's and llm-d's routers for affinity as a term of the predicted work, not a rule.
 
-Cost. A pick 2–5 µs at any number of candidates (costs are kept until something changes them), up to
-3 µs more where the prompt's prefix is looked up; an attempt about 15 µs for learning. Memory: 4 KB per
-deployment, 350 bytes per prompt prefix (16,384 at most).
+Cost. A pick 3–6 µs at any number of candidates while nothing has changed (costs are kept until then),
+up to 3 µs more where the prompt's prefix is looked up; a call in all, from its pick to what is learnt
+at its end, 35–50 µs. Memory: 4 KB per deployment, 350 bytes per prompt prefix (16,384 at most).
 
 Needs to know. Nothing is configured. It learns from every attempt's duration and status; it
 learns sizes only where providers report tokens, and works without. ``affinity_key`` and
 ``input_size`` are asked for only while prefill is 5 % of the work or more.
 
-Use it by default. Prefer ``cost-slo`` when money matters more than time, ``bounded-hash`` when
+Use it by default. Not with far fewer calls than one per deployment and minute: there is nothing to
+learn from, and ``least-in-flight`` does as well. Prefer ``cost-slo`` when money matters more than time, ``bounded-hash`` when
 the same key must meet the same deployment for reasons other than speed, ``weighted`` when
-traffic must follow given shares. With far fewer calls than one per deployment and minute there
-is nothing to learn from: ``least-in-flight`` does as well.
+traffic must follow given shares.
 """
 
 import random

@@ -14,10 +14,9 @@ Cost. 2–3 µs a pick at any number of candidates; about 160 bytes per deployme
 
 Needs to know. Nothing; it learns from the duration of every attempt.
 
-Use it where picks must cost the same in groups of any size, or to have what other load balancers
-have. Sizes of answers vary a hundredfold with language models, so a peak is more often a long
-answer than a slow deployment: ``least-expected-completion`` corrects for that, and is better in
-every world that we have measured.
+Use it to have what other load balancers have. Not where answers vary a hundredfold in size, as those
+of language models do: a peak is then more often a long answer than a slow deployment.
+``least-expected-completion`` corrects for that, and is better in every world that we have measured.
 """
 
 import random

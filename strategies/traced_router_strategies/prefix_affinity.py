@@ -16,16 +16,16 @@ production-stack's prefix-aware scorers; SGLang's cache-aware router, without it
 Preble (Srivatsa et al. 2024) for exploiting and exploring at once. The 6 softens the load as a
 batch does; it was fitted by simulation (``benchmarks/strategies.py``).
 
-Cost. 4–8 µs a pick at any number of candidates; 550 bytes per deployment, 350 per prefix (16,384 at
-most).
+Cost. A pick 5–9 µs at any number of candidates while nothing has changed; a call in all 13–23 µs. 550
+bytes per deployment, 350 per prefix (16,384 at most).
 
 Needs to know. ``affinity_key`` and ``input_size``; the providers' counts of cached tokens, if they
 tell.
 
 Use it for long shared prompts: agents, chat over documents, on self-hosted engines, when the
-decision should be simple to follow. ``least-expected-completion`` has the same term; it also
-learns the capacity of the deployments and what calls cost, sees missing answers, and is faster in
-every world that we have measured.
+decision should be simple to follow. Not when speed is all that counts: ``least-expected-completion``
+has the same term; it also learns the capacity of the deployments and what calls cost, sees missing
+answers, and is faster in every world that we have measured.
 """
 
 import random

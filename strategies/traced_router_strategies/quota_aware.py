@@ -22,9 +22,9 @@ Cost. 2–4 µs a pick at any number of candidates, an attempt 3–5 µs; 2 KB p
 Needs to know. ``rpm`` and ``tpm`` of the candidates, or the providers' headers, or neither: then it
 balances calls in flight until 429s show where the limits are. ``input_size`` where a ``tpm`` is given.
 
-Use it when quotas are what limits you: many accounts or regions of hosted APIs. It does not look
-at latency: where quotas are ample, ``least-expected-completion`` answers sooner, and knows 429s and
-headers as well.
+Use it when quotas are what limits you: many accounts or regions of hosted APIs. Not where quotas are
+ample: it does not look at latency, and ``least-expected-completion`` answers sooner and knows 429s
+and headers as well.
 """
 
 import random

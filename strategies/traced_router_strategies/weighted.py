@@ -3,9 +3,9 @@
 Algorithm. Each deployment has a *next turn*; a deployment of weight w has a turn every 1 / w. The
 earliest turn is taken, and the deployment's next one is set 1 / w later. Deployments start half a
 turn in, so that a heavy one does not go several times before a light one has gone at all: weights
-5, 1, 1 give a a b a c a a or the like, as nginx's smooth weighted round robin does; equals are drawn. One that was away
-(cooling down, filtered out) comes back to the turn that it had, or half a turn in when that has
-passed, like one that is new: it is owed nothing.
+5, 1, 1 give a a b a c a a or the like, as nginx's smooth weighted round robin does; equals are
+drawn. One that was away (cooling down, filtered out) comes back to the turn that it had, or half a
+turn in when that has passed, like one that is new: it is owed nothing.
 
 Source. nginx's smooth weighted round robin (commit 52327e0627, 2012) for what it does; Envoy's
 earliest-deadline-first scheduler for how: in O(log n) rather than O(n). Its ancestor is stride
@@ -18,8 +18,9 @@ Needs to know. ``weight`` of the candidates; where none has one, ``rpm``, then `
 ``simple-shuffle`` does. A deployment without the number counts as the mean of the others; one of
 weight 0 gets nothing, unless all are 0.
 
-Use it when shares are given: contracts, committed capacity, a canary. It does not look at load,
-latency or failures; with the resilience layer beside it, a failing deployment is left out.
+Use it when shares are given: contracts, committed capacity, a canary. Not where load, latency or
+failures should count: it looks at none of them. With the resilience layer beside it, a failing
+deployment is left out.
 """
 
 import random
