@@ -38,9 +38,9 @@ learns sizes only where providers report tokens, and works without. ``affinity_k
 ``input_size`` are asked for only while prefill is 5 % of the work or more.
 
 Use it by default. Not with far fewer calls than one per deployment and minute: there is nothing to
-learn from, and ``least-in-flight`` does as well. Prefer ``cost-slo`` when money matters more than time, ``bounded-hash`` when
-the same key must meet the same deployment for reasons other than speed, ``weighted`` when
-traffic must follow given shares.
+learn from, and ``least-in-flight`` does as well. Prefer ``cost-slo`` when money matters more than
+time, ``bounded-hash`` when the same key must meet the same deployment for reasons other than speed,
+``weighted`` when traffic must follow given shares.
 """
 
 import random
