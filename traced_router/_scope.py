@@ -190,8 +190,14 @@ class Scope:
         return ProviderCall(self, self.resume)
 
     @fails_open("attempt")
-    def beside(self, kwargs: Mapping[str, object]) -> "ProviderCall":
-        """A provider function is called for one of several deployments at once: each call is a scope of its own."""
+    def beside(self, kwargs: Mapping[str, object]) -> "ProviderCall | None":
+        """A provider function is called for one of several deployments at once: each call is a scope of its own.
+
+        litellm leaves the others running when one has failed. One that is only called when its turn
+        is over belongs nowhere in the tree any more.
+        """
+        if self.call.done or (self.hop is not None and self.hop.done):
+            return None
         self.call.adopt_trace_id(kwargs.get(seams.TRACE_ID))
         deployment: object = seams.deployment_of_call(kwargs)
         if not kwargs.get("model_info"):
@@ -231,9 +237,14 @@ class Scope:
             promise.ended(None)
 
     @property
+    def open_attempt(self) -> Attempt | None:
+        """The attempt of this scope that has not ended."""
+        return next((a for a in self._attempts if not a.done), None)
+
+    @property
     def started(self) -> bool:
         """Whether an attempt of this scope is open."""
-        return any(not a.done for a in self._attempts)
+        return self.open_attempt is not None
 
     # --- the end -----------------------------------------------------------------------------
 

@@ -200,7 +200,7 @@ class RouterTracing:
         self._cooling[key] = now + lasts
         frame = current_frame()
         if fresh and frame is not None and isinstance(frame.call, Call):
-            attempt = frame.call.open_attempt
+            attempt = (frame.owner.open_attempt if isinstance(frame.owner, Scope) else None) or frame.call.open_attempt
             if attempt is not None:
                 reason = _readers.failure(error).category if isinstance(error, BaseException) else "other"
                 attempt.cooled_down(key, lasts, reason)

@@ -12,7 +12,7 @@ from opentelemetry import trace
 
 from traced_router import TracedRouter
 from traced_router.testing import absent, assert_tree, span
-from traced_router.testing._provider_behaviours import Answer, BadRequest, ServerError
+from traced_router.testing._provider_behaviours import Answer, BadRequest, RateLimited, ServerError
 
 MESSAGES = [{"role": "user", "content": "hi"}]
 CHAT = "openai/gpt-4o-2024-08-06"
@@ -374,6 +374,48 @@ async def test_a_file_that_nobody_takes(provider, router, recorder):
             **{"traced_router.outcome": "error"},
         ),
     )
+
+
+async def test_a_file_for_a_deployment_whose_turn_comes_too_late(provider, recorder):
+    """litellm goes on with it although the call is over; a tree that is finished stays as it is."""
+    turn = asyncio.Event()
+
+    class Waiting(TracedRouter):
+        async def async_routing_strategy_pre_call_checks(self, deployment, *args, **kwargs):
+            if deployment["model_info"]["id"] == "dep-b":
+                await turn.wait()
+            return await super().async_routing_strategy_pre_call_checks(deployment, *args, **kwargs)
+
+    provider.script("dep-a", [ServerError()])
+    made = Waiting(model_list=group_of(provider, "a", "b"), num_retries=0, tracer_provider=recorder.provider)
+    with pytest.raises(openai.InternalServerError):
+        await made.acreate_file(model="g", file=("b.jsonl", b"{}"), purpose="batch")
+    turn.set()
+    await stragglers()
+
+    assert provider.hits("dep-b") == 1
+    assert_tree(
+        recorder,
+        request("create_file", parallel("create_file", "a", error="InternalServerError", status=500), status="ERROR"),
+    )
+    (made.retire if hasattr(made, "retire") else made.discard)()
+
+
+async def test_a_file_whose_deployment_cools_down(provider, router, recorder):
+    """The event is on the attempt that failed, not on the one that began last."""
+    gate = provider.gate()
+    provider.script("dep-a", [RateLimited(hold_before=gate)])
+    provider.script("dep-b", [Answer(hold_before=gate)])
+    made = router(*group_of(provider, "a", "b"))
+    task = asyncio.ensure_future(made.acreate_file(model="g", file=("b.jsonl", b"{}"), purpose="batch"))
+    await gate.reached(count=2)
+    gate.open()
+    with pytest.raises(openai.RateLimitError):
+        await task
+    await stragglers()
+
+    events = {a.attributes["litellm.deployment.id"]: [e.name for e in a.events] for a in recorder.tree().children}
+    assert events == {"dep-a": ["traced_router.cooldown"], "dep-b": []}
 
 
 async def test_a_batch_job_that_one_of_its_deployments_has(provider, router, recorder):
