@@ -161,9 +161,15 @@ class RouterTracing:
         return not call.claimed and call.operation == operation and call.belongs_to(self.tree)
 
     def _origin(self, frame: Frame | None) -> tuple[Sequence[Link], Context | None]:
-        if frame is None or not isinstance(frame.owner, Mirror):
+        """What a call that comes in is linked to, and the context it starts in: its caller's when ``None``."""
+        if frame is None:
             return (), None
-        origin = frame.owner.origin
+        if isinstance(frame.owner, Mirror):
+            origin = frame.owner.origin
+        elif isinstance(frame.call, Call) and _has_ended(trace.get_current_span()):
+            origin = frame.call.span_context  # a callback's call: litellm runs those when the attempt is over
+        else:
+            return (), None
         root = trace.set_span_in_context(trace.INVALID_SPAN, otel_context.get_current())
         return (() if origin is None else (Link(origin),)), with_frame(Frame(None), root)
 
@@ -186,7 +192,10 @@ class RouterTracing:
     @fails_open("batch")
     def enter_batch(self, operation: str, model_groups: Sequence[str], size: int) -> "Batch | Unrecorded | None":
         """A batch method is called."""
-        return self.tree.open_batch(operation, model_groups, size, follow=self.strategies.active)
+        links, context = self._origin(current_frame())
+        return self.tree.open_batch(
+            operation, model_groups, size, links=links, context=context, follow=self.strategies.active
+        )
 
     # --- cooldowns -----------------------------------------------------------------------------
 
@@ -220,6 +229,11 @@ class RouterTracing:
 
         added.traced_router = True  # type: ignore[attr-defined]  # so that it is not wrapped twice
         setattr(cache, seams.ADD_COOLDOWN, added)
+
+
+def _has_ended(span: trace.Span) -> bool:
+    """Whether ``span``, which the SDK made, is over; the API has no word for it."""
+    return getattr(span, "end_time", None) is not None
 
 
 def _given(kwargs: Mapping[str, object], name: str) -> str | None:

@@ -118,10 +118,17 @@ class Tree:
 
     @fails_open("batch")
     def open_batch(
-        self, operation: str, model_groups: Sequence[str], size: int, *, follow: bool = False
+        self,
+        operation: str,
+        model_groups: Sequence[str],
+        size: int,
+        *,
+        links: Sequence[Link] = (),
+        context: Context | None = None,
+        follow: bool = False,
     ) -> "Batch | Unrecorded":
-        """Start a batch span under the current context; ``follow`` it as in :meth:`open_call`."""
-        parent = otel_context.get_current()
+        """Start a batch span; ``context`` and ``follow`` as in :meth:`open_call`."""
+        parent = otel_context.get_current() if context is None else context
         outer = frame_of(parent)
         enclosing = outer.call if outer is not None else None
         timeline = self._timeline() if enclosing is None else enclosing.timeline
@@ -131,7 +138,7 @@ class Tree:
             parent,
             SpanKind.INTERNAL,
             {n.OPERATION: operation, n.MODEL_GROUP: groups, n.BATCH_SIZE: size},
-            (),
+            links,
             timeline.now(),
         )
         if not (span.is_recording() or follow):

@@ -1,10 +1,14 @@
 """Calls of a router from inside a call of a router: each a request of its own, under what was current."""
 
 import asyncio
+import inspect
+import threading
+import uuid
 
 import litellm
 import pytest
 from litellm.integrations.custom_logger import CustomLogger
+from opentelemetry.context import Context
 
 from traced_router import TracedRouter
 from traced_router.testing import assert_tree, span
@@ -109,6 +113,113 @@ async def test_a_synchronous_call_during_a_selection(provider, router, recorder,
     select, _ = recorder.tree().children
     assert [child.name for child in select.children] == ["router.chat b"]
     assert_tree(select.children[0], plain("b"))
+
+
+class Afterwards(CustomLogger):
+    """Calls a router when a call with ``mark`` is over, as a judge of answers does."""
+
+    def __init__(self):
+        super().__init__()
+        self.mark = {"judged": str(uuid.uuid4())}  # litellm's worker may bring another test's call along
+        self.returned = threading.Event()
+        self.asked = threading.Event()
+        self.ask = None
+
+    async def async_log_success_event(self, kwargs, *args, **_kwargs):
+        if self._is_marked(kwargs):
+            await self.ask()
+            self.asked.set()
+
+    def log_success_event(self, kwargs, *args, **_kwargs):
+        if self._is_marked(kwargs) and not inspect.iscoroutinefunction(self.ask):
+            self.returned.wait(5)
+            self.ask()
+            self.asked.set()
+
+    def _is_marked(self, kwargs):
+        return self.mark.items() <= (kwargs["litellm_params"].get("metadata") or {}).items()
+
+
+def linked(recorder, first, second):
+    """The two trees, of which the second is a root of its own that is linked to the first."""
+    call, later = recorder.trees()
+    assert (call.name, later.name) == (first, second)
+    assert later.trace_id != call.trace_id
+    assert [(link.trace_id, link.span_id) for link in later.links] == [(call.trace_id, call.span_id)]
+    return call, later
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_call_when_a_call_is_over(provider, router, recorder, monkeypatch, stream):
+    """litellm's callbacks run in the context of an attempt that has ended: too late to be a part of it."""
+    afterwards = Afterwards()
+    monkeypatch.setattr(litellm, "callbacks", [afterwards])
+    made = router(*[provider.deployment(f"dep-{g}", group=g) for g in "ab"])
+
+    async def ask():
+        await made.acompletion("b", MESSAGES)
+
+    afterwards.ask = ask
+    answer = await made.acompletion("a", MESSAGES, stream=stream, metadata=afterwards.mark)
+    if stream:
+        async for _ in answer:
+            pass
+    assert await asyncio.to_thread(afterwards.asked.wait, 5)
+
+    call, later = linked(recorder, "router.chat a", "router.chat b")
+    assert_tree(call, plain("a"))
+    assert_tree(later, plain("b"))
+
+
+def test_a_synchronous_call_when_a_call_is_over(provider, router, recorder, monkeypatch):
+    afterwards = Afterwards()
+    monkeypatch.setattr(litellm, "callbacks", [afterwards])
+    made = router(*[provider.deployment(f"dep-{g}", group=g) for g in "ab"])
+    afterwards.ask = lambda: made.completion("b", MESSAGES)
+    made.completion("a", MESSAGES, metadata=afterwards.mark)
+    afterwards.returned.set()
+    assert afterwards.asked.wait(5)
+
+    call, later = linked(recorder, "router.chat a", "router.chat b")
+    assert_tree(call, plain("a"))
+    assert_tree(later, plain("b"))
+
+
+async def test_a_batch_when_a_call_is_over(provider, router, recorder, monkeypatch):
+    afterwards = Afterwards()
+    monkeypatch.setattr(litellm, "callbacks", [afterwards])
+    made = router(*[provider.deployment(f"dep-{g}", group=g) for g in "ab"])
+
+    async def ask():
+        await made.abatch_completion(models=["b"], messages=MESSAGES)
+
+    afterwards.ask = ask
+    await made.acompletion("a", MESSAGES, metadata=afterwards.mark)
+    assert await asyncio.to_thread(afterwards.asked.wait, 5)
+
+    call, later = linked(recorder, "router.chat a", "router.batch b")
+    assert_tree(call, plain("a"))
+    assert_tree(later, span("router.batch b", attributes={"traced_router.batch.size": 1}, children=[plain("b")]))
+
+
+async def test_a_call_under_a_span_of_a_callback_s_own(provider, router, recorder, monkeypatch):
+    """Its parent is what was current, as ever."""
+    afterwards = Afterwards()
+    monkeypatch.setattr(litellm, "callbacks", [afterwards])
+    tracer = recorder.provider.get_tracer("callback")
+    made = router(*[provider.deployment(f"dep-{g}", group=g) for g in "ab"])
+
+    async def ask():
+        with tracer.start_as_current_span("judge", context=Context()):
+            await made.acompletion("b", MESSAGES)
+
+    afterwards.ask = ask
+    await made.acompletion("a", MESSAGES, metadata=afterwards.mark)
+    assert await asyncio.to_thread(afterwards.asked.wait, 5)
+
+    call, judge = recorder.trees()
+    assert_tree(call, plain("a"))
+    assert_tree(judge, span("judge", children=[plain("b")]))
 
 
 async def test_fifty_calls_of_all_sorts_at_once(provider, router, recorder):
