@@ -937,3 +937,35 @@ def plain_usage(
         "reasoning_tokens": reasoning,
     }
     return cast("object", _untyped.Usage(**counts))
+
+
+# --- shared state ----------------------------------------------------------------------------
+
+
+def redis_of(router: object) -> Any | None:
+    """litellm's Redis cache of a router, when it has one; the proxy gives it one after it has built the router."""
+    return getattr(state(router, "cache"), "redis_cache", None)
+
+
+@dataclass(frozen=True, slots=True)
+class RedisAccess:
+    """A client of redis-py's, and how the cache that it was made for uses it."""
+
+    client: Any
+    cluster: bool
+    namespace: str | None
+
+
+def open_redis(cache: Any) -> RedisAccess:
+    """A client of our own for the running event loop, set up as litellm sets up the cache's.
+
+    Not ``cache.init_async_client()``: it keeps clients by the id of their loop, which the next loop can
+    have too, for ten minutes, which leaves the connections of the former one open; from a cluster's
+    it always answers with the first loop's (1.95.1); and it may decode answers, which ours are not text.
+    """
+    from litellm._redis import get_redis_async_client, get_redis_connection_pool
+    from redis.asyncio import RedisCluster
+
+    settings = {**cache.redis_kwargs, "decode_responses": False}
+    client = get_redis_async_client(connection_pool=get_redis_connection_pool(**settings), **settings)
+    return RedisAccess(client, isinstance(client, RedisCluster), cache.namespace)
