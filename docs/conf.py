@@ -43,7 +43,8 @@ default_role = "code"
 # Other projects' names have no page here, and the site is built without asking theirs.
 nitpick_ignore_regex = [
     (r"py:.*", r"(litellm|opentelemetry|pydantic|pydantic_settings)\..*"),
-    (r"py:.*", r"(abc|asyncio|collections|contextvars|datetime|math|pathlib|random|threading|types|typing)\..*"),
+    (r"py:.*", r"(abc|asyncio|collections|contextvars|datetime|functools|math|pathlib)\..*"),
+    (r"py:.*", r"(random|threading|time|types|typing)\..*"),
     (r"py:class", r"AnyValue"),  # an alias inside opentelemetry, which its annotations name without the module
 ]
 

@@ -75,12 +75,12 @@ class TracedRouter(Router):
         meter_provider: where measurements go; likewise.
         logger_provider: where log records go; likewise.
         settings: see :class:`TracedRouterSettings`; from the environment when not given.
-        resilience: keeps sick deployments from callers, see :class:`ResilienceOptions`. On for this
-            package's own strategies when not given; options, or ``True``, turn it on for litellm's
-            too, ``False`` turns it off.
+        resilience: keeps sick deployments from callers, see
+            :class:`~traced_router.resilience.ResilienceOptions`. On for this package's own strategies
+            when not given; options, or ``True``, turn it on for litellm's too, ``False`` turns it off.
 
     ``routing_strategy``, and that of a routing group or of a call, can also be the name of an
-    installed strategy, or a :class:`RoutingStrategy` object.
+    installed strategy, or a :class:`~traced_router.strategy.RoutingStrategy` object.
 
     Raises:
         ConfigurationError: when one of these is not what it should be.
@@ -115,7 +115,7 @@ class TracedRouter(Router):
         """The decision that would be taken now for a synchronous call; nothing is called, nothing changes.
 
         Args:
-            model: as in :meth:`completion`.
+            model: as in `completion`.
             messages: likewise.
             **kwargs: the call's other arguments: ``metadata``, ``routing_strategy``, ``max_tokens``, …
 

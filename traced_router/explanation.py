@@ -19,7 +19,7 @@ class ExplainedCandidate:
 
     Attributes:
         id: the deployment's.
-        score: what the strategy ranks by, where it says so; see :attr:`Explanation.rank_by`.
+        score: what the strategy ranks by, where it says so; see `Explanation.rank_by`.
         excluded: why it was left out, as ``traced_router.candidates.excluded.*`` names it; ``None``
             when it was not.
         chosen: whether it would be called.

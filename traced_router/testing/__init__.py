@@ -44,6 +44,7 @@ from traced_router.testing._provider_gate import Gate
 from traced_router.testing._provider_log import Received
 from traced_router.testing._recorder import Event, Link, Node, Point, Recorder
 from traced_router.testing._strategy_kit import (
+    Said,
     StrategyDesk,
     StrategyFactory,
     VirtualClock,
@@ -79,6 +80,7 @@ __all__ = [
     "RateLimited",
     "Received",
     "Recorder",
+    "Said",
     "ServerError",
     "SlowFirstByte",
     "Status",
