@@ -32,6 +32,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
+from string import ascii_lowercase
 from typing import Any, Final, cast
 
 SEED: Final = 20261121
@@ -128,7 +129,7 @@ async def _calls(contender: str) -> dict[str, Callable[[], Awaitable[object]]]:
         return await router.acompletion("group", MESSAGES, mock_response=ANSWER)
 
     def stream(characters: int) -> Callable[[], Awaitable[None]]:
-        text = "x" * characters
+        text = (ascii_lowercase * (characters // 26 + 1))[:characters]  # litellm ends a stream that repeats itself
 
         async def read() -> None:
             async for _ in await router.acompletion("group", MESSAGES, mock_response=text, stream=True):

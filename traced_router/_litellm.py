@@ -585,6 +585,14 @@ def cooldown_arguments(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tupl
     return named.get("model_id"), named.get("cooldown_time"), named.get("original_exception")
 
 
+# --- time given back -------------------------------------------------------------------------
+
+MODEL_INFO_REPEATS: Final = ENGINE == "classic" and hasattr(Router, "get_discovered_model_info")
+"""Whether the router works the same model info out again and again, each time as a new dict.
+
+1.106 does, twice a call; 1.95 hands out the one that litellm caches, and 1.109 does not ask.
+"""
+
 # --- strategies of ours ----------------------------------------------------------------------
 
 OURS: Final = "traced-router"

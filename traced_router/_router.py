@@ -400,6 +400,16 @@ class TracedRouter(Router):
                 choosing.chose(super()._select_deployment_sync(*args, **choosing.kwargs))
         return choosing.chosen
 
+    # --- time given back -------------------------------------------------------------------------
+
+    if seams.MODEL_INFO_REPEATS:
+
+        def get_router_model_info(self, *args: Any, **kwargs: Any) -> Any:
+            """A deployment's limits and prices."""
+            compute = functools.partial(super().get_router_model_info, *args, **kwargs)
+            deployment = argument("deployment", 0, args, kwargs)
+            return _tracing(self).model_infos.get(self, deployment, compute)
+
     # --- mirrors ---------------------------------------------------------------------------------
 
     async def _silent_experiment_acompletion(self, *args: Any, **kwargs: Any) -> Any:

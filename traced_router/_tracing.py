@@ -30,6 +30,7 @@ from traced_router._attributes import Limits
 from traced_router._current import attach, detach
 from traced_router._frame import Frame, current_frame, with_frame
 from traced_router._guard import Guard, fails_open
+from traced_router._model_info import ModelInfos
 from traced_router._scope import Scope, is_stream
 from traced_router._strategies import Resilient, Strategies
 from traced_router._streams import follow
@@ -121,6 +122,7 @@ class RouterTracing:
         )
         self.reader = _readers.DeploymentReader()
         self.strategies = Strategies(self.guard, resilience)
+        self.model_infos = ModelInfos()
 
     def _meters(self) -> metrics.MeterProvider:
         return self._meter_provider or metrics.get_meter_provider()

@@ -1,0 +1,94 @@
+"""What litellm's router works out of a deployment at every call, worked out once: time given back.
+
+litellm asks ``get_router_model_info`` twice after each call (1.106), mostly to find that the
+deployment has no limits: parameters validated, the provider guessed, the price entry copied in
+depth. The answer depends on the deployment, on litellm's price map, and on what the router has
+discovered of it. Here it is kept beside all three and given again, as a copy, while none of them
+has changed. Whatever is out of the ordinary goes to litellm.
+
+This module must not know OpenTelemetry.
+"""
+
+# litellm is typed in part; mypy, strict too, watches where that spreads.
+# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false
+
+import copy
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NamedTuple
+
+import litellm
+
+from traced_router._litellm import fields
+
+_MAX_DEPLOYMENTS: Final = 4096
+_PLAIN: Final = (str, int, float, bool, type(None))
+
+
+class _Known(NamedTuple):
+    """An answer, and what it was worked out of."""
+
+    parameters: Mapping[str, object]
+    info: Mapping[str, object]
+    priced: object
+    discovered: Mapping[str, object]
+    answer: dict[str, Any]
+    nested: tuple[str, ...]
+
+
+class ModelInfos:
+    """The answers for one router's deployments, by id; at most 4096."""
+
+    __slots__ = ("_known",)
+
+    def __init__(self) -> None:
+        self._known: dict[str, _Known] = {}
+
+    def get(self, router: Any, deployment: object, compute: Callable[[], Any]) -> Any:
+        """What ``compute()`` answers for ``deployment``, from memory where nothing has changed."""
+        parts = fields(deployment)
+        parameters, info = fields(parts.get("litellm_params")), fields(parts.get("model_info"))
+        model, id_ = parameters.get("model"), info.get("id")
+        if not isinstance(id_, str) or not isinstance(model, str) or "*" in model or model.startswith("azure"):
+            return compute()
+        known = self._known.get(id_)
+        if (
+            known is not None
+            and known.parameters == parameters
+            and known.info == info
+            and known.discovered == router.get_discovered_model_info(id_)
+            and known.priced is litellm.get_model_info(model=model)  # another object once the map has changed
+        ):
+            answer = known.answer.copy()
+            for name in known.nested:
+                answer[name] = copy.deepcopy(answer[name])
+            return answer
+        computed = compute()
+        if isinstance(computed, dict):
+            self._remember(router, id_, model, parameters, info, computed)
+        return computed
+
+    def _remember(
+        self,
+        router: Any,
+        id_: str,
+        model: str,
+        parameters: Mapping[str, object],
+        info: Mapping[str, object],
+        computed: dict[str, Any],
+    ) -> None:
+        try:
+            answer = copy.deepcopy(computed)
+            known = _Known(
+                copy.deepcopy(parameters),
+                copy.deepcopy(info),
+                litellm.get_model_info(model=model),
+                dict(router.get_discovered_model_info(id_)),
+                answer,
+                tuple(name for name, value in answer.items() if not isinstance(value, _PLAIN)),
+            )
+        except Exception:  # noqa: BLE001  # a model without a price, or a value that cannot be copied
+            self._known.pop(id_, None)
+            return
+        if len(self._known) >= _MAX_DEPLOYMENTS:
+            self._known.clear()
+        self._known[id_] = known
