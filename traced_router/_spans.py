@@ -226,6 +226,7 @@ class Attempt:
     def over(self) -> None:
         """The caller has all that it wanted, and nobody has said how the provider ended."""
         if not self._done:
+            self.answered = True
             self._end(None, None)
 
     def _end(self, answer: AnswerFacts | None, failure: FailureFacts | None, *, left: bool = False) -> None:

@@ -528,6 +528,20 @@ async def test_each_of_them_is_current_while_it_is_called(provider, router, reco
     assert trace.get_current_span() is trace.INVALID_SPAN
 
 
+async def test_a_provider_function_that_only_returns_something_to_await(provider, router, recorder, monkeypatch):
+    """Its attempt is not over when it has returned that: nobody has asked the provider yet."""
+    ended = []
+
+    async def listing():
+        ended.extend(a.end_ns for a in recorder.tree().children)
+
+    monkeypatch.setattr(litellm, "alist_batches", lambda **_: listing())
+    await router(*group_of(provider, "a")).alist_batches("g")
+
+    assert ended == [None]
+    assert_tree(recorder, request("list_batches", parallel("list_batches", "a")))
+
+
 # --- one of them ---------------------------------------------------------------------------------
 
 
