@@ -5,6 +5,7 @@ import datetime as dt
 import time
 
 import pytest
+from traced_router_strategies import LeastInFlight
 
 from benchmarks.simulation import end_to_end, real_routers, virtual_loop
 from benchmarks.simulation.contenders import litellm_builtins
@@ -93,3 +94,17 @@ def test_the_simulated_router_does_what_the_real_one_does():
     simulated = run(world, BUILTINS["litellm least-busy"], seed=0)
     assert real.left_in_servers == 0
     assert list(real.recorder.latencies) == pytest.approx(list(simulated.recorder.latencies))
+
+
+def test_a_strategy_hears_of_virtual_durations():
+    heard = []
+
+    class Listening(LeastInFlight):
+        def finished(self, ticket, outcome):
+            super().finished(ticket, outcome)
+            heard.append((outcome.finished_at - ticket.started_at, outcome.seconds))
+
+    real_routers.play(w1(0.01), real_routers.traced_router(Listening), seed=0)
+    assert len(heard) > 20
+    assert sum(seconds for _, seconds in heard) > 20.0
+    assert [seconds for _, seconds in heard] == pytest.approx([between for between, _ in heard])
