@@ -7,16 +7,14 @@ import gc
 import logging
 import os
 import random
-import shutil
 import signal
-import socket
 import subprocess
 import sys
 import textwrap
 import weakref
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import redis
@@ -736,48 +734,14 @@ async def test_a_refused_group_is_left_out_and_all_refused_is_a_failure() -> Non
 # --- a real Redis ----------------------------------------------------------------------------
 
 
-class Server:
-    """A redis-server on loopback, ours alone."""
-
-    def __init__(self, directory: Path, **options: str) -> None:
-        self.options = {"dir": str(directory), "bind": "127.0.0.1", "save": "", **options}
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port: int = free.getsockname()[1]
-        self.start()
-
-    def start(self) -> None:
-        options = {**self.options, "port": str(self.port)}
-        command = ["redis-server", *(part for name, value in options.items() for part in (f"--{name}", value))]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        assert self.process.stdout is not None
-        assert any("Ready to accept connections" in line for line in self.process.stdout)
-
-    def stop(self) -> None:
-        assert self.process.stdout is not None
-        self.process.send_signal(signal.SIGCONT)
-        self.process.kill()
-        self.process.wait()
-        self.process.stdout.close()
-
-
 @pytest.fixture
-def server(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Server]:
-    if shutil.which("redis-server") is None:
-        pytest.skip("redis-server is not installed")
-    server = Server(tmp_path, **getattr(request, "param", {}))
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-def admin(server: Server) -> Iterator[redis.Redis]:
+def admin(server: Any) -> Iterator[redis.Redis]:
     with redis.Redis(port=server.port) as client:
         yield client
 
 
 @pytest.fixture
-def cache(server: Server) -> Iterator[RedisCache]:
+def cache(server: Any) -> Iterator[RedisCache]:
     """Made where no loop runs: litellm pings from a task where one does."""
     cache = RedisCache(host="127.0.0.1", port=server.port)
     yield cache
@@ -853,9 +817,7 @@ async def test_the_tasks_of_two_routers_talk(fleet: Fleet) -> None:
 
 
 @pytest.mark.parametrize("settings", [{"namespace": "prod"}, {"decode_responses": True}, {"url": True}])
-async def test_the_caches_settings_are_honoured(
-    server: Server, admin: redis.Redis, settings: dict[str, object]
-) -> None:
+async def test_the_caches_settings_are_honoured(server: Any, admin: redis.Redis, settings: dict[str, object]) -> None:
     def make() -> RedisCache:
         if "url" in settings:
             return RedisCache(url=f"redis://127.0.0.1:{server.port}")
@@ -874,7 +836,7 @@ async def test_the_caches_settings_are_honoured(
 
 
 @pytest.mark.parametrize("server", [{"cluster-enabled": "yes"}], indirect=True, ids=["cluster"])
-async def test_routers_hear_each_other_through_a_cluster(server: Server, admin: redis.Redis) -> None:
+async def test_routers_hear_each_other_through_a_cluster(server: Any, admin: redis.Redis) -> None:
     admin.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
     while b"cluster_state:ok" not in admin.execute_command("CLUSTER", "INFO", NEVER_DECODE=True):
         await asyncio.sleep(0.05)
@@ -905,7 +867,7 @@ async def test_somebody_elses_keys_do_no_harm(fleet: Fleet, admin: redis.Redis) 
 
 
 async def test_a_redis_that_stops_and_goes_on(
-    fleet: Fleet, server: Server, brief: None, caplog: pytest.LogCaptureFixture
+    fleet: Fleet, server: Any, brief: None, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "traced_router")
     strategy = Stub()
@@ -925,7 +887,7 @@ async def test_a_redis_that_stops_and_goes_on(
 
 
 async def test_a_redis_that_dies_and_comes_back_empty(
-    fleet: Fleet, server: Server, brief: None, caplog: pytest.LogCaptureFixture
+    fleet: Fleet, server: Any, brief: None, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "traced_router")
     one, other = Stub(), Stub()
@@ -970,7 +932,7 @@ async def test_many_routers_leave_no_connection_behind(fleet: Fleet, admin: redi
         await asyncio.sleep(0.01)
 
 
-def test_a_router_shares_through_its_own_redis(server: Server) -> None:
+def test_a_router_shares_through_its_own_redis(server: Any) -> None:
     router = TracedRouter(
         model_list=[{"model_name": "gpt-4o", "litellm_params": {"model": "openai/gpt-4o", "api_key": "sk-fake"}}],
         redis_host="127.0.0.1",
@@ -1036,7 +998,7 @@ EXIT = """
 """
 
 
-def test_the_interpreter_exits_without_a_word(server: Server) -> None:
+def test_the_interpreter_exits_without_a_word(server: Any) -> None:
     script = textwrap.dedent(EXIT).replace("PORT", str(server.port))
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=50)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -81,6 +81,7 @@ def tracing(
         seams.FOREIGN if foreign else seams.probe(seams.LOOP),
         "foreign" if foreign else seams.ENGINE,
         arguments.resilience,
+        router,
     )
     made.strategies.configure(configured)
     made.watch_cooldowns(router)

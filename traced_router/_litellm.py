@@ -608,6 +608,7 @@ ROUTING_GROUPS: Final = "routing_groups"
 """An argument of the constructor and of ``update_settings``: mappings, or litellm's ``RoutingGroup``."""
 
 UPDATE_SETTINGS: Final = member("update_settings")
+DISCARD: Final = member("discard")
 
 PRIORITY: Final = "priority"
 """What a routing group alone can have for a strategy, from 1.106 on: its models in order."""

@@ -63,8 +63,7 @@ class ModelInfos:
                 answer[name] = copy.deepcopy(answer[name])
             return answer
         computed = compute()
-        if isinstance(computed, dict):
-            self._remember(router, id_, model, parameters, info, computed)
+        self._remember(router, id_, model, parameters, info, computed)
         return computed
 
     def _remember(
@@ -74,7 +73,7 @@ class ModelInfos:
         model: str,
         parameters: Mapping[str, object],
         info: Mapping[str, object],
-        computed: dict[str, Any],
+        computed: Any,
     ) -> None:
         try:
             answer = copy.deepcopy(computed)

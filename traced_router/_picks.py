@@ -249,11 +249,14 @@ class Choosing:
         probe: of the pick.
         strategies: of that router.
         kwargs: of litellm's method, all named.
+        lasting: whether the event loop that runs here lasts longer than the pick.
     """
 
     __slots__ = ("_guarding", "_probe", "_wanted", "chosen", "decided", "kwargs")
 
-    def __init__(self, router: Any, probe: Probe, strategies: Strategies, kwargs: Mapping[str, Any]) -> None:
+    def __init__(
+        self, router: Any, probe: Probe, strategies: Strategies, kwargs: Mapping[str, Any], *, lasting: bool
+    ) -> None:
         messages = kwargs.get("messages")
         self._wanted = Wanted(
             router,
@@ -262,6 +265,7 @@ class Choosing:
             kwargs.get("request_kwargs") or _NOTHING,
             kwargs.get("input") if messages is None else messages,
             probe,
+            lasting,
         )
         self._probe = probe
         self._guarding: Seat | None = None

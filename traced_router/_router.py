@@ -136,6 +136,12 @@ class TracedRouter(Router):
         except Exception as error:  # noqa: BLE001  # as above
             return peek.raised(error)
 
+    def _discard(self, *args: Any, **kwargs: Any) -> Any:
+        _tracing(self).strategies.close()
+        return getattr(super(), seams.DISCARD)(*args, **kwargs)
+
+    vars()[seams.DISCARD] = _discard
+
     # --- where a request enters ------------------------------------------------------------------
 
     for _entry in seams.ENTRIES:
@@ -386,7 +392,7 @@ class TracedRouter(Router):
         probe = probe_of(self)
         if probe is None:
             return await super()._select_deployment_async(*args, **kwargs)
-        with _picks.Choosing(self, probe, _tracing(self).strategies, kwargs) as choosing:
+        with _picks.Choosing(self, probe, _tracing(self).strategies, kwargs, lasting=True) as choosing:
             if not choosing.decided:
                 choosing.chose(await super()._select_deployment_async(*args, **choosing.kwargs))
         return choosing.chosen
@@ -395,7 +401,7 @@ class TracedRouter(Router):
         probe = probe_of(self)
         if probe is None:
             return super()._select_deployment_sync(*args, **kwargs)
-        with _picks.Choosing(self, probe, _tracing(self).strategies, kwargs) as choosing:
+        with _picks.Choosing(self, probe, _tracing(self).strategies, kwargs, lasting=False) as choosing:
             if not choosing.decided:
                 choosing.chose(super()._select_deployment_sync(*args, **choosing.kwargs))
         return choosing.chosen
@@ -439,7 +445,7 @@ class TracedRouter(Router):
             return run
 
     vars()[seams.MIRROR_SYNC] = _MirrorThread()
-    del _MirrorThread, _get_healthy, _get_model_list, _set_custom_strategy, _update_settings
+    del _MirrorThread, _discard, _get_healthy, _get_model_list, _set_custom_strategy, _update_settings
 
 
 def _peek(router: Any, model: str, kwargs: dict[str, Any]) -> _picks.Peek:

@@ -21,9 +21,19 @@ from traced_router._facts import AttemptEnd, DecisionFacts
 from traced_router._guard import Guard
 from traced_router._probe import Probe
 from traced_router._read_headers import Ratelimit
+from traced_router._sharing import sharing_of
 from traced_router._values import count, number
 from traced_router.resilience import Eligible, Resilience
-from traced_router.strategy import Candidate, Decision, Outcome, RoutingRequest, RoutingStrategy, Status, Ticket
+from traced_router.strategy import (
+    AttributeValue,
+    Candidate,
+    Decision,
+    Outcome,
+    RoutingRequest,
+    RoutingStrategy,
+    Status,
+    Ticket,
+)
 
 _MAX_GROUPS: Final = 256
 _STATUSES: Final[Mapping[str, Status]] = {
@@ -36,6 +46,11 @@ _STATUSES: Final[Mapping[str, Status]] = {
 }
 _NO_LIMITS: Final = Ratelimit()
 
+STATE: Final = "state"
+"""``shared`` or ``local``: a fact of strategies whose state can be shared, where the router has a Redis."""
+STATE_AGE: Final = "state_age_seconds"
+_NO_STATE: Final[Mapping[str, AttributeValue]] = {}
+
 
 class Wanted(NamedTuple):
     """What a pick is made for."""
@@ -46,6 +61,8 @@ class Wanted(NamedTuple):
     request: Mapping[str, Any]
     messages: object
     probe: Probe
+    lasting: bool = True
+    """Whether the event loop that runs here, if one does, lasts longer than the pick."""
 
 
 class _Group(NamedTuple):
@@ -63,17 +80,29 @@ class Seat:
         strategy: decides; ``None`` for litellm's ``simple-shuffle``.
         resilience: drops what is sick, first; ``None`` when it is off.
         guard: where faults go, the strategy's own included.
+        router: where it sits; held weakly.
     """
 
-    __slots__ = ("_clock", "_groups", "_guard", "_resilience", "name", "strategy")
+    __slots__ = ("_clock", "_groups", "_guard", "_resilience", "_sharing", "name", "strategy")
 
-    def __init__(self, strategy: RoutingStrategy | None, resilience: Resilience | None, guard: Guard) -> None:
+    def __init__(
+        self, strategy: RoutingStrategy | None, resilience: Resilience | None, guard: Guard, router: object = None
+    ) -> None:
         self.strategy = strategy
         self.name = seams.SHUFFLE if strategy is None else strategy.name
         self._resilience = resilience
         self._guard = guard
         self._clock: Callable[[], float] = getattr(strategy, "clock", time.monotonic)
         self._groups: dict[str, _Group] = {}
+        groups = self._groups  # the task that shares refers to these, and to nothing else of the seat
+        self._sharing = sharing_of(
+            router, strategy, lambda: {name: group.places for name, group in groups.items()}, report=guard.report
+        )
+
+    def close(self) -> None:
+        """The router is given up: nothing is shared any more."""
+        if self._sharing is not None:
+            self._sharing.close()
 
     # --- the pick ------------------------------------------------------------------------------
 
@@ -91,12 +120,15 @@ class Seat:
         eligible = self._eligible(request, group)
         if self.strategy is None:
             return self._shuffle(wanted, group, request, eligible)
+        if self._sharing is not None and not wanted.probe.peeking:
+            self._sharing.ensure(start=wanted.lasting)
         decision, seconds = self._decide(self.strategy, request, eligible, peeking=wanted.probe.peeking)
         if decision is None:
             facts = DecisionFacts(strategy=self.name, reason="strategy_error_fallback", seconds=seconds)
             wanted.probe.decided(facts, wanted.deployments, eligible.excluded)
             return self._shuffle(wanted, group, request, eligible)
-        wanted.probe.decided(_facts(self.name, decision, eligible, seconds), wanted.deployments, eligible.excluded)
+        facts = _facts(self.name, decision, eligible, seconds, self._state(wanted.router))
+        wanted.probe.decided(facts, wanted.deployments, eligible.excluded)
         self._reserve(wanted.probe, decision.id, request, self.strategy)
         return wanted.deployments[group.places[decision.id]]
 
@@ -112,6 +144,13 @@ class Seat:
             self._guard.report("strategy", fault)
             decision = None
         return decision, time.perf_counter() - started
+
+    def _state(self, router: object) -> Mapping[str, AttributeValue]:
+        """Whether the strategy hears of other routers, where there is a way to, and how old that is."""
+        if self._sharing is None or seams.redis_of(router) is None:
+            return _NO_STATE
+        where, age = self._sharing.state(time.monotonic())
+        return {STATE: where} if age is None else {STATE: where, STATE_AGE: age}
 
     def _shuffle(self, wanted: Wanted, group: _Group, request: RoutingRequest, eligible: Eligible) -> Any:
         left = _left(wanted, group, eligible)
@@ -252,7 +291,9 @@ def _request(wanted: Wanted) -> RoutingRequest:
     )
 
 
-def _facts(name: str, decision: Decision, eligible: Eligible, seconds: float) -> DecisionFacts:
+def _facts(
+    name: str, decision: Decision, eligible: Eligible, seconds: float, state: Mapping[str, AttributeValue]
+) -> DecisionFacts:
     reason: str = decision.reason
     if eligible.panic:
         reason = "panic"
@@ -270,7 +311,7 @@ def _facts(name: str, decision: Decision, eligible: Eligible, seconds: float) ->
         runner_up_score=number(decision.runner_up_score),
         seconds=seconds,
         predicted_seconds=number(decision.predicted_seconds),
-        attributes=decision.attributes,
+        attributes={**state, **decision.attributes} if state else decision.attributes,
     )
 
 

@@ -6,6 +6,7 @@ litellm itself is always configured with strategies of its own: where one of our
 An adapter; it must not know OpenTelemetry.
 """
 
+import weakref
 from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -96,9 +97,11 @@ class Strategies:
     Args:
         guard: where faults go.
         resilience: where the resilience layer is on.
+        router: the router; held weakly.
     """
 
-    def __init__(self, guard: Guard, resilience: Resilient = None) -> None:
+    def __init__(self, guard: Guard, resilience: Resilient = None, router: object = None) -> None:
+        self._router: Callable[[], object] = (lambda: None) if router is None else weakref.ref(router)
         self.guard = guard
         options = resilience if isinstance(resilience, ResilienceOptions) else None
         self.resilience = None if resilience is False else Resilience(options)
@@ -122,12 +125,18 @@ class Strategies:
             changed: tells whether a setting was given at all.
         """
         if changed(seams.ROUTING_STRATEGY):
+            _close(self.default)
             self.default = None if configured.default is None else self._seat(configured.default)
         if changed(seams.ROUTING_GROUPS):
+            _close(*self._groups.values())
             self._groups = {name: self._seat(strategy) for name, strategy in configured.groups.items()}
 
     def _seat(self, strategy: RoutingStrategy) -> Seat:
-        return Seat(strategy, self.resilience, self.guard)
+        return Seat(strategy, self.resilience, self.guard, self._router())
+
+    def close(self) -> None:
+        """The router is given up."""
+        _close(self.default, *self._groups.values(), *self._of_requests.values())
 
     # --- of a call -----------------------------------------------------------------------------
 
@@ -181,6 +190,7 @@ class Strategies:
         """The seat of a request's strategy: kept, so that what it learns is of use to the next request."""
         if key not in self._of_requests:
             if len(self._of_requests) >= _MAX_OF_REQUESTS:
+                _close(*self._of_requests.values())
                 self._of_requests.clear()
             try:
                 self._of_requests[key] = make()
@@ -188,6 +198,12 @@ class Strategies:
                 self.guard.report("strategy", fault)
                 self._of_requests[key] = None
         return self._of_requests[key]
+
+
+def _close(*seats: Seat | None) -> None:
+    for seat in seats:
+        if seat is not None:
+            seat.close()
 
 
 def positional_as_named(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -94,6 +94,7 @@ class RouterTracing:
         capabilities: how much of each layer the core underneath can show.
         engine: that core's name.
         resilience: see :class:`~traced_router._strategies.Strategies`.
+        router: whose tracing this is; held weakly.
     """
 
     def __init__(
@@ -104,6 +105,7 @@ class RouterTracing:
         capabilities: Mapping[seams.Layer, seams.Level],
         engine: str,
         resilience: Resilient = None,
+        router: object = None,
     ) -> None:
         self._tracer_provider = tracer_provider
         self._meter_provider = meter_provider
@@ -121,7 +123,7 @@ class RouterTracing:
             capabilities=lacking,
         )
         self.reader = _readers.DeploymentReader()
-        self.strategies = Strategies(self.guard, resilience)
+        self.strategies = Strategies(self.guard, resilience, router)
         self.model_infos = ModelInfos()
 
     def _meters(self) -> metrics.MeterProvider:

@@ -518,6 +518,72 @@ class TestTheReservation:
         assert outcome.ratelimit_reset_seconds == 6
 
 
+class Sharing(Script):
+    """One whose state can be shared; keeps what it hears of its peers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hears = asyncio.Event()
+
+    def export_state(self):
+        return {"dep-a": (1.0,)}
+
+    def absorb_state(self, peers):
+        if peers:
+            self.hears.set()
+
+
+class TestManyRouters:
+    """What the others know arrives through the router's Redis, and the span says so."""
+
+    async def test_two_that_share(self, router, recorder, two, server):
+        strategies = [Sharing(), Sharing()]
+        made = [router(*two, routing_strategy=s, redis_host="127.0.0.1", redis_port=server.port) for s in strategies]
+
+        for one in made:
+            await one.acompletion("gpt-4o", MESSAGES)
+        await asyncio.gather(*(strategy.hears.wait() for strategy in strategies))
+        recorder.clear()
+        await made[0].acompletion("gpt-4o", MESSAGES)
+
+        assert_tree(
+            recorder,
+            span(
+                "router.chat gpt-4o",
+                children=[
+                    select(
+                        "dep-a",
+                        **{
+                            "traced_router.strategy.state": "shared",
+                            "traced_router.strategy.state_age_seconds": SECONDS,
+                        },
+                    ),
+                    attempt("dep-a"),
+                ],
+            ),
+        )
+        tasks = [t for t in asyncio.all_tasks() if t.get_coro().__qualname__ == "_live"]
+        for one in made:
+            (one.retire if hasattr(one, "retire") else one.discard)()
+        ended, running = await asyncio.wait(tasks, timeout=5)
+        assert (len(ended), running) == (2, set())
+
+    def test_a_synchronous_one_is_on_its_own(self, router, recorder, two, server):
+        made = router(*two, routing_strategy=Sharing(), redis_host="127.0.0.1", redis_port=server.port)
+
+        made.completion("gpt-4o", MESSAGES)
+
+        selection = next(s for s in recorder.spans() if s.name.startswith("router.select"))
+        assert selection.attributes["traced_router.strategy.state"] == "local"
+        assert "traced_router.strategy.state_age_seconds" not in selection.attributes
+
+    def test_without_a_redis_there_is_nothing_to_say(self, chat, router, recorder, two):
+        chat(router(*two, routing_strategy=Sharing()))
+
+        selection = next(s for s in recorder.spans() if s.name.startswith("router.select"))
+        assert "traced_router.strategy.state" not in selection.attributes
+
+
 class TestResilience:
     """Beside the strategy: it drops what is sick, and says so."""
 
