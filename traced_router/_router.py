@@ -192,6 +192,9 @@ class TracedRouter(Router):
         if call is None or frame is None:
             return await chain(*args, **kwargs)
         call.claimed = True
+        if frame.owner is PULL and call.open_hop is not None:  # its stream died, and its group tries again
+            context = with_frame(Frame(call, call.open_hop), call.open_hop.span_context)
+            return await _in_context(context, chain, args, kwargs)
         hop = _hop(call, self, frame.owner, kwargs) if kwargs.get(seams.FALLBACK_DEPTH) else None
         if hop is None:
             return await chain(*args, **kwargs)

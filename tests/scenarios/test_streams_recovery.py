@@ -6,6 +6,8 @@ returns the stream, so that a death before it is an ordinary failure with an ord
 """
 
 import asyncio
+import contextlib
+import gc
 import importlib.metadata
 
 import litellm
@@ -373,3 +375,22 @@ async def test_an_anthropic_stream_is_tried_again_in_its_hop(provider, router, r
     outcome = {"traced_router.outcome": "ok_after_fallback"}
     assert_tree(recorder, span("router.chat a", status="UNSET", attributes=outcome, children=children))
     assert len(waits) == 2
+
+
+def test_a_synchronous_stream_of_a_fallback_that_is_tried_again(provider, router, recorder):
+    """1.95 starts the chain of its group anew, which is no further hop."""
+    provider.script("dep-h", [ServerError()])
+    provider.script("dep-g", [DieMidStream(after_chunks=0), Answer()])
+    made = router(
+        provider.deployment("dep-h", group="h"), provider.deployment("dep-g", group="g"), fallbacks=[{"h": ["g"]}]
+    )
+    with contextlib.suppress(Exception):
+        list(made.completion("h", MESSAGES, stream=True))
+    gc.collect()
+
+    tree = recorder.tree()
+    hops = tree.find("router.fallback g")
+    assert len(hops) == 1
+    assert [a.attributes["litellm.deployment.reason"] for a in hops[0].find("chat gpt-4o-2024-08-06")] == (
+        ["fallback", "retry"][: provider.hits("dep-g")]
+    )
