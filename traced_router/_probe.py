@@ -390,6 +390,9 @@ class Probe:
 
     def _facts(self, chosen_id: str | None, reason: str | None, told: _Told) -> DecisionFacts:
         configured, excluded, choice = self._configured, self._excluded or _NOTHING, told.choice
+        ids = [deployment_id(d) for d in configured] if self._listing or chosen_id is None else []
+        if chosen_id and self._listing and not ids:
+            ids = [chosen_id]  # all that is known of what it was chosen from
         total: int | None = len(configured)
         eligible: int | None = len(configured) - len(excluded)
         if not configured and self._left != 0:
@@ -410,7 +413,7 @@ class Probe:
             choice.runner_up_score,
             self._seconds,
             None,
-            [deployment_id(d) for d in configured] if self._listing or chosen_id is None else (),
+            ids,
             told.scores,
             strategies.routed(self._request) if self._resolved != self._group else _NOTHING,
         )

@@ -483,9 +483,9 @@ class Call:
         self._open_selections.remove(selection)
         self.ledger.select_ns += nanoseconds
         if decision is not None:
-            self.last_decision = decision
-            if self._strategy is None or decision.strategy is not None:
+            if self.last_decision is None:  # a fallback's group may have another strategy
                 self._strategy = decision.strategy or self._strategy
+            self.last_decision = decision
 
     def attempted(self, attempt: "Attempt") -> None:
         """An attempt has ended."""

@@ -6,6 +6,7 @@ import gc
 import litellm
 import pytest
 
+from traced_router import _litellm as seams
 from traced_router.testing import absent, assert_tree, span
 from traced_router.testing._provider_behaviours import Answer, ServerError
 
@@ -67,6 +68,50 @@ async def test_during_the_selection(provider, router, recorder, monkeypatch):
         request(
             span("router.select gpt-4o", status="UNSET", attributes={"litellm.deployment.id": absent}),
             **{"traced_router.attempts": 0},
+        ),
+    )
+    assert provider.hits() == 0
+
+
+@pytest.fixture
+def at_the_last_check(monkeypatch):
+    """Has a call cancelled between its pick and its provider: before litellm's last check, or after it."""
+
+    def install(router, task, *, after):
+        core = seams.core_of(router)
+        check = core.async_routing_strategy_pre_call_checks
+
+        async def checked(*args, **kwargs):
+            if after:
+                await check(*args, **kwargs)
+            task[0].cancel()
+            if not after:
+                await asyncio.sleep(0)
+
+        monkeypatch.setattr(core, "async_routing_strategy_pre_call_checks", checked)
+
+    return install
+
+
+@pytest.mark.filterwarnings("ignore:coroutine 'acompletion' was never awaited:RuntimeWarning")  # by 1.95 itself
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("limit", [None, 1])
+async def test_between_pick_and_provider(provider, router, recorder, at_the_last_check, after, limit):
+    """litellm's function is called when the check is over: only then is there an attempt, which is not sent."""
+    made = router(provider.deployment("dep-a", max_parallel_requests=limit))
+    task = []
+    at_the_last_check(made, task, after=after)
+    task.append(asyncio.ensure_future(made.acompletion("gpt-4o", MESSAGES)))
+    with pytest.raises(asyncio.CancelledError):
+        await task[0]
+
+    attempts = [CANCELLED_ATTEMPT] if after else []
+    assert_tree(
+        recorder,
+        request(
+            span("router.select gpt-4o", status="UNSET", attributes={"litellm.deployment.id": "dep-a"}),
+            *attempts,
+            **{"traced_router.attempts": len(attempts)},
         ),
     )
     assert provider.hits() == 0

@@ -7,6 +7,7 @@ import weakref
 
 import litellm
 import pytest
+from litellm.types.router import RouterErrors
 
 from traced_router._timeline import Timeline
 from traced_router._tree import Tree
@@ -248,3 +249,30 @@ async def test_a_prompt_management_model_streams_as_it_comes(provider, router, r
     assert tree.name == "router.adapter_completion gpt-4o"
     assert tree.attributes["traced_router.stream.outcome"] == "exhausted"
     assert tree.attributes["traced_router.stream.chunks"] == len(chunks)
+
+
+@pytest.mark.skipif(
+    not hasattr(RouterErrors, "max_parallel_requests_exceeded"), reason="litellm of this age waits for a slot"
+)
+async def test_a_call_that_gets_no_slot_makes_no_attempt(provider, router, recorder):
+    gate = provider.gate()
+    provider.script("dep-a", [Answer(hold_before=gate)])
+    built = router(provider.deployment("dep-a", max_parallel_requests=1), disable_cooldowns=True)
+    first = asyncio.ensure_future(built.acompletion("gpt-4o", MESSAGES))
+    await gate.reached()
+    with pytest.raises(litellm.RateLimitError):
+        await built.acompletion("gpt-4o", MESSAGES, user="second")
+    gate.open()
+    await first
+
+    _, refused = recorder.trees()
+    assert_tree(
+        refused,
+        span(
+            "router.chat gpt-4o",
+            status="ERROR",
+            attributes={"traced_router.attempts": 0, "error.type": "RateLimitError"},
+            children=[span("router.select gpt-4o", status="UNSET", attributes={"litellm.deployment.id": "dep-a"})],
+        ),
+    )
+    assert provider.hits() == 1
