@@ -75,13 +75,13 @@ def tracing(
     """
     settings = settings_module.load(arguments.settings)
     made = RouterTracing(
+        router,
         arguments.tracer_provider,
         arguments.meter_provider,
         Limits(string=settings.max_string_length, list_candidates=settings.list_candidates),
         seams.FOREIGN if foreign else seams.probe(seams.LOOP),
         "foreign" if foreign else seams.ENGINE,
         arguments.resilience,
-        router,
     )
     made.strategies.configure(configured)
     made.watch_cooldowns(router)

@@ -52,9 +52,8 @@ class Guard:
     def _count(self, where: str) -> None:
         provider = self._provider()
         if self._counter is None or self._counter_of is not provider:
-            self._counter = provider.get_meter("traced_router").create_counter(
-                _names.TRACING_ERRORS, unit="{error}", description="Faults inside tracing; the calls went on."
-            )
+            metric = _names.METRICS[_names.TRACING_ERRORS]
+            self._counter = provider.get_meter("traced_router").create_counter(metric.name, metric.unit, metric.doc)
             self._counter_of = provider
         self._counter.add(1, {_names.TRACING_WHERE: where})
 

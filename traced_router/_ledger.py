@@ -59,7 +59,7 @@ class Ledger:
             busy += attempt.busy_ns
             if attempt.cost is not None:
                 total = attempt.cost if total is None else total + attempt.cost
-        out[n.OUTCOME] = self._outcome(how, served, retries)
+        out[n.OUTCOME] = self.outcome(how, served)
         out[n.ATTEMPTS] = len(self.attempts)
         out[n.RETRIES] = retries
         out[n.FALLBACKS] = self.fallbacks
@@ -75,12 +75,13 @@ class Ledger:
             out[n.COST_WASTED] = total - (served.cost or 0.0) if served is not None else total
         self._add_time(out, busy, 0 if served is None else served.busy_ns, duration)
 
-    def _outcome(self, how: str, served: "Attempt | None", retries: int) -> str:
+    def outcome(self, how: str, served: "Attempt | None") -> str:
+        """The request's outcome; ``served`` is the attempt that answered the caller."""
         if how != "ok":
             return how
         if self.fallbacks if served is None else served.hop is not None:
             return "ok_after_fallback"
-        return "ok_after_retry" if retries else "ok"
+        return "ok_after_retry" if any(a.reason == "retry" for a in self.attempts) else "ok"
 
     def _add_time(self, out: dict[str, Value], busy: int, serving: int, duration: int) -> None:
         # Attempts can overlap (a file goes to every deployment of a group at once): what they

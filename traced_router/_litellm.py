@@ -494,6 +494,32 @@ def is_deployment_id(router: object, model: object) -> bool:
     )
 
 
+_GROUP_NAMES: Final = (
+    "model_group_alias",
+    "team_public_model_names",
+    "routing_groups",
+    "_routing_groups",  # up to 1.95
+)
+
+
+def is_configured_group(router: object, name: str) -> bool:
+    """Whether the router's configuration has a group, or an alias of one, of this name."""
+    if name in (state(router, "model_names") or ()):
+        return True
+    return any(name in (state(router, place) or ()) for place in _GROUP_NAMES)
+
+
+def configured_deployment(router: object, deployment_id: str) -> Mapping[str, Any] | None:
+    """The deployment of this id that the configuration has."""
+    index = (state(router, "model_id_to_deployment_index_map") or {}).get(deployment_id)
+    if index is None:
+        return None
+    found = cast("Mapping[str, Any]", state(router, "model_list")[index])
+    # 1.95 adds a deployment for each key that a caller brings along.
+    original = found["model_info"].get("original_model_id")
+    return found if original is None else configured_deployment(router, original)
+
+
 def group_of_provider_model(router: object, model: object) -> str | None:
     """The group of the deployment that ``specific_deployment=True`` asks for by its provider's model."""
     for deployment in state(router, "model_list") or ():

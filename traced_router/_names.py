@@ -1,4 +1,4 @@
-"""Every span name and attribute key of a trace, and nothing else.
+"""Every span name, attribute key and metric, and nothing else.
 
     router.{operation} {model_group}            INTERNAL  request: the caller's whole call
     ├─ router.select {model_group}              INTERNAL  selection: one pick, and why
@@ -10,16 +10,19 @@
 
     router.batch {model_groups}                 INTERNAL  one ``abatch_*`` call over its requests
 
-This module must not know litellm, nor OpenTelemetry's API: it holds strings, and a table
-that says which span carries which key with which type. The documentation's tables and the
-conformance checker are made from that table, so a key that is not here does not exist.
+This module must not know litellm, nor OpenTelemetry's API: it holds strings, a table that says
+which span carries which key with which type, and one that says which metric is measured in what
+and by which keys. The documentation's tables, the conformance checker and the instruments are made
+from these, so a key or a metric that is not here does not exist.
 
 Keys under ``gen_ai.*``, ``server.*``, ``error.*``, ``http.*``, ``session.*`` and ``user.*`` are
 OpenTelemetry's semantic conventions (GenAI: semantic-conventions 1.38 and its successor
 repository); ``litellm.deployment.*`` are litellm's own; the rest is ours.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final
 
 # --- spans -----------------------------------------------------------------------------------
@@ -379,5 +382,163 @@ FALLBACK_KINDS: Final = (
 
 # --- metrics ---------------------------------------------------------------------------------
 
-TRACING_ERRORS: Final = "traced_router.tracing.errors"
+HISTOGRAM: Final = "histogram"
+COUNTER: Final = "counter"
+UP_DOWN_COUNTER: Final = "up-down counter"
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One metric: the kind of its instrument, its unit, what it means, and the keys that split it.
+
+    ``bounds`` are the upper bounds of a histogram's buckets, as advice to whoever aggregates.
+    """
+
+    name: str
+    kind: str
+    unit: str
+    doc: str
+    keys: tuple[str, ...]
+    bounds: tuple[float, ...] = ()
+
+
+_metrics: list[Metric] = []
+
+
+def _metric(name: str, kind: str, unit: str, keys: tuple[str, ...], doc: str, bounds: tuple[float, ...] = ()) -> str:
+    _metrics.append(Metric(name, kind, unit, doc, keys, bounds))
+    return name
+
+
+OTHER: Final = "_other"
+"""What a metric says for a name that the router's configuration does not have."""
+
+GEN_AI_TOKEN_TYPE: Final = "gen_ai.token.type"  # noqa: S105  # no secret
+COST_KIND: Final = "traced_router.cost.kind"
 TRACING_WHERE: Final = "traced_router.tracing.where"
+
+TOKEN_TYPES: Final = ("input", "output")
+COST_KINDS: Final = ("served", "wasted")
+
+# The GenAI conventions' boundaries of their own histograms.
+_OPERATION_BOUNDS: Final = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
+_TOKEN_BOUNDS: Final = tuple(float(4**power) for power in range(14))
+# A request lasts as long as several attempts and the waits between them.
+_REQUEST_BOUNDS: Final = (*_OPERATION_BOUNDS, 163.84, 327.68)
+_SELECTION_BOUNDS: Final = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0)
+_BACKOFF_BOUNDS: Final = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0, 120.0)
+# As far below 1 as above it, and finest where a forecast is nearly right.
+_RATIO_BOUNDS: Final = (0.1, 0.2, 0.33, 0.5, 0.67, 0.8, 0.9, 1.0, 1.11, 1.25, 1.5, 2.0, 3.0, 5.0, 10.0)
+
+_ANSWER_KEYS: Final = (GEN_AI_OPERATION, GEN_AI_PROVIDER, GEN_AI_REQUEST_MODEL, GEN_AI_RESPONSE_MODEL)
+_FAILURE_KEYS: Final = (MODEL_GROUP, DEPLOYMENT_ID, ERROR_TYPE)
+
+METRIC_OPERATION_DURATION: Final = _metric(
+    "gen_ai.client.operation.duration",
+    HISTOGRAM,
+    "s",
+    (*_ANSWER_KEYS, ERROR_TYPE),
+    "Length of each attempt's span.",
+    _OPERATION_BOUNDS,
+)
+METRIC_TOKEN_USAGE: Final = _metric(
+    "gen_ai.client.token.usage",
+    HISTOGRAM,
+    "{token}",
+    (*_ANSWER_KEYS, GEN_AI_TOKEN_TYPE),
+    "Tokens of each attempt, as the provider counted them; none for what litellm's cache answered.",
+    _TOKEN_BOUNDS,
+)
+METRIC_TIME_TO_FIRST_CHUNK: Final = _metric(
+    "gen_ai.client.operation.time_to_first_chunk",
+    HISTOGRAM,
+    "s",
+    (*_ANSWER_KEYS, ERROR_TYPE),
+    "From the beginning of each attempt to its first chunk with content; streams only.",
+    _OPERATION_BOUNDS,
+)
+METRIC_REQUEST_DURATION: Final = _metric(
+    "traced_router.request.duration",
+    HISTOGRAM,
+    "s",
+    (OPERATION, MODEL_GROUP, OUTCOME, STRATEGY_NAME),
+    "Length of each request's span: the caller's whole call, stream included.",
+    _REQUEST_BOUNDS,
+)
+METRIC_SELECTION_DURATION: Final = _metric(
+    "traced_router.selection.duration",
+    HISTOGRAM,
+    "s",
+    (MODEL_GROUP, STRATEGY_NAME, DECISION_REASON, ERROR_TYPE),
+    "Time of each pick; `error.type` instead of a reason when none came about.",
+    _SELECTION_BOUNDS,
+)
+METRIC_ATTEMPTS: Final = _metric(
+    "traced_router.attempts",
+    COUNTER,
+    "{attempt}",
+    _FAILURE_KEYS,
+    "Attempts that have ended, with their own error.",
+)
+METRIC_RETRIES: Final = _metric(
+    "traced_router.retries",
+    COUNTER,
+    "{retry}",
+    _FAILURE_KEYS,
+    "Retries, counted against the attempt before: its deployment, and the error that led to the retry.",
+)
+METRIC_COOLDOWNS: Final = _metric(
+    "traced_router.cooldowns",
+    COUNTER,
+    "{cooldown}",
+    _FAILURE_KEYS,
+    "Deployments put into cooldown by this router, and the error that did it.",
+)
+METRIC_FALLBACKS: Final = _metric(
+    "traced_router.fallbacks",
+    COUNTER,
+    "{fallback}",
+    (FALLBACK_FROM, FALLBACK_TO, FALLBACK_KIND),
+    "Hops to another group, to the next order, or to the rest of a group.",
+)
+METRIC_INFLIGHT: Final = _metric(
+    "traced_router.inflight",
+    UP_DOWN_COUNTER,
+    "{attempt}",
+    (MODEL_GROUP, DEPLOYMENT_ID),
+    "Attempts that run now.",
+)
+METRIC_COST: Final = _metric(
+    "traced_router.cost",
+    COUNTER,
+    "USD",
+    (MODEL_GROUP, DEPLOYMENT_ID, COST_KIND),
+    "What attempts cost, where litellm knows it: `served` for those that answered the caller, else `wasted`.",
+)
+METRIC_BACKOFF_DURATION: Final = _metric(
+    "traced_router.backoff.duration",
+    HISTOGRAM,
+    "s",
+    (MODEL_GROUP, BACKOFF_SOURCE),
+    "Length of each wait before an attempt.",
+    _BACKOFF_BOUNDS,
+)
+METRIC_PREDICTION_RATIO: Final = _metric(
+    "traced_router.prediction.ratio",
+    HISTOGRAM,
+    "1",
+    (MODEL_GROUP, STRATEGY_NAME),
+    "Seconds that an attempt kept its provider busy, by the seconds that the strategy had predicted; "
+    "of attempts that succeeded.",
+    _RATIO_BOUNDS,
+)
+TRACING_ERRORS: Final = _metric(
+    "traced_router.tracing.errors",
+    COUNTER,
+    "{error}",
+    (TRACING_WHERE,),
+    "Faults inside tracing; the calls went on.",
+)
+
+METRICS: Final[Mapping[str, Metric]] = MappingProxyType({metric.name: metric for metric in _metrics})
+"""Every metric by its name, in the order of the contract."""

@@ -67,6 +67,8 @@ class Selection:
         call = self._call
         now = call.timeline.now()
         call.selected(self, now - self._start, decision)
+        if call.measures is not None:
+            call.measures.selected(self.context, self._group, call.strategy, decision, failure, now - self._start)
         try:
             if decision is not None and call.recording:
                 self._span.set_attributes(decision_attributes(decision, call.limits.string))
@@ -100,6 +102,7 @@ class Attempt:
         "failed",
         "guard",
         "hop",
+        "meter",
         "model_group",
         "number",
         "partial",
@@ -123,8 +126,9 @@ class Attempt:
         self.model_group = facts.model_group if facts.model_group is not None else call.model_group
         self.number, in_hop = numbers
         self.beside = beside
-        again = any(a.hop is hop and (beside is None or a.beside is not beside) for a in call.ledger.attempts)
-        self.reason = "retry" if again else "initial" if hop is None else "fallback"
+        same = (a for a in call.ledger.attempts[::-1] if a.hop is hop and (beside is None or a.beside is not beside))
+        before = next(same, None)
+        self.reason = "retry" if before is not None else "initial" if hop is None else "fallback"
         self.cost: float | None = None
         self.partial: Callable[[], AnswerFacts] | None = None
         """What a stream has said so far; asked when it is left or fails half-way."""
@@ -146,6 +150,8 @@ class Attempt:
             self._start,
         )
         self.context = standing(Frame(call, hop, owner), self._span, call.parent_context(hop))
+        measures = call.measures
+        self.meter = None if measures is None else measures.attempt(self, call.operation, before, call.last_decision)
 
     def _attributes(self, in_hop: int, parameters: Mapping[str, Value] | None) -> dict[str, Value]:
         call, deployment, limit = self._call, self.deployment, self._call.limits.string
@@ -247,6 +253,10 @@ class Attempt:
             try:
                 self._span.end(now)
             finally:
+                if self.meter is not None:
+                    error_type = None if failure is None or failure.category == "cancelled" else failure.error_type
+                    busy = self.busy_ns if failure is None and not left else None
+                    self.meter.ended(answer, error_type, now - self._start, self._first_content_ns, busy)
                 call.attempted(self)
                 self._tell(answer, None if left else failure, left=left)
 
@@ -273,10 +283,12 @@ class Attempt:
 class Backoff:
     """One wait before the next attempt."""
 
-    __slots__ = ("_call", "_span", "_start")
+    __slots__ = ("_call", "_hop", "_source", "_span", "_start")
 
     def __init__(self, call: "Call", seconds: float, source: str, retry_after: float | None, hop: "Hop | None") -> None:
         self._call = call
+        self._hop = hop
+        self._source = source
         self._start = call.timeline.now()
         attributes: dict[str, Value] = {n.BACKOFF_SECONDS: float(seconds), n.BACKOFF_SOURCE: source}
         if retry_after is not None:
@@ -285,8 +297,13 @@ class Backoff:
 
     def end(self) -> None:
         """End the span."""
-        now = self._call.timeline.now()
-        self._call.backed_off(now - self._start)
+        call, hop = self._call, self._hop
+        now = call.timeline.now()
+        call.backed_off(now - self._start)
+        if call.measures is not None:
+            context = trace.set_span_in_context(self._span, call.parent_context(hop))
+            group = call.model_group if hop is None else hop.target
+            call.measures.backed_off(context, group, self._source, now - self._start)
         self._span.end(now)
 
 

@@ -27,16 +27,17 @@ from opentelemetry.trace import Link, SpanContext, Tracer
 from traced_router import _litellm as seams
 from traced_router import _readers
 from traced_router._attributes import Limits
+from traced_router._configured import Configured
 from traced_router._current import attach, detach
 from traced_router._frame import Frame, current_frame, with_frame
 from traced_router._guard import Guard, fails_open
+from traced_router._metrics import INSTRUMENTATION, Metrics
 from traced_router._model_info import ModelInfos
 from traced_router._scope import Scope, is_stream
+from traced_router._spans import Attempt
 from traced_router._strategies import Resilient, Strategies
 from traced_router._streams import follow
 from traced_router._tree import Batch, Call, CallFacts, Tree, Unrecorded
-
-INSTRUMENTATION: Final = "traced_router"
 
 PULL: Final = object()
 """Owner of the frame that is current while the caller pulls a stream."""
@@ -88,24 +89,24 @@ class RouterTracing:
     """The tracing of one router.
 
     Args:
+        router: whose tracing this is, litellm's or the core of a hosted one; held weakly.
         tracer_provider: the caller's; the global one at the time of each call when ``None``.
         meter_provider: likewise.
         limits: how much a span may say.
         capabilities: how much of each layer the core underneath can show.
         engine: that core's name.
         resilience: see :class:`~traced_router._strategies.Strategies`.
-        router: whose tracing this is; held weakly.
     """
 
     def __init__(
         self,
+        router: object,
         tracer_provider: trace.TracerProvider | None,
         meter_provider: metrics.MeterProvider | None,
         limits: Limits,
         capabilities: Mapping[seams.Layer, seams.Level],
         engine: str,
         resilience: Resilient = None,
-        router: object = None,
     ) -> None:
         self._tracer_provider = tracer_provider
         self._meter_provider = meter_provider
@@ -114,15 +115,17 @@ class RouterTracing:
         self._cooling: dict[str, float] = {}
         self.capabilities = capabilities
         self.guard = Guard(self._meters)
+        self.reader = _readers.DeploymentReader()
+        self.metrics = Metrics(self._meters, Configured(router, self.reader), self.guard)
         lacking = tuple(f"{layer}={level}" for layer, level in capabilities.items() if level != "full")
         self.tree = Tree(
             self._current_tracer,
             self.guard,
+            measures=self.metrics.in_force,
             limits=limits,
             engine=engine if lacking else None,
             capabilities=lacking,
         )
-        self.reader = _readers.DeploymentReader()
         self.strategies = Strategies(self.guard, resilience, router)
         self.model_infos = ModelInfos()
 
@@ -211,12 +214,23 @@ class RouterTracing:
         fresh = self._cooling.get(key, 0.0) <= now
         self._cooling = {k: until for k, until in self._cooling.items() if until > now}
         self._cooling[key] = now + lasts
+        if not fresh:
+            return
+        attempt, measures = self._attempt_now(), self.metrics.in_force()
+        if attempt is None and measures is None:
+            return
+        failure = _readers.failure(error) if isinstance(error, BaseException) else None
+        if attempt is not None:
+            attempt.cooled_down(key, lasts, "other" if failure is None else failure.category)
+        if measures is not None:
+            context = None if attempt is None else attempt.context
+            measures.cooled_down(context, key, None if failure is None else failure.error_type)
+
+    def _attempt_now(self) -> Attempt | None:
         frame = current_frame()
-        if fresh and frame is not None and isinstance(frame.call, Call):
-            attempt = (frame.owner.open_attempt if isinstance(frame.owner, Scope) else None) or frame.call.open_attempt
-            if attempt is not None:
-                reason = _readers.failure(error).category if isinstance(error, BaseException) else "other"
-                attempt.cooled_down(key, lasts, reason)
+        if frame is None or not isinstance(frame.call, Call):
+            return None
+        return (frame.owner.open_attempt if isinstance(frame.owner, Scope) else None) or frame.call.open_attempt
 
     def watch_cooldowns(self, router: object) -> None:
         """Hear of cooldowns through the router's own cache of them."""

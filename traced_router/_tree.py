@@ -29,6 +29,7 @@ from traced_router._facts import AttemptFacts, DecisionFacts, FailureFacts
 from traced_router._frame import Frame, frame_of, standing
 from traced_router._guard import Guard, fails_open
 from traced_router._ledger import Ledger
+from traced_router._metrics import Measures
 from traced_router._spans import ERROR, Attempt, AttemptListener, Backoff, Hop, Selection
 from traced_router._timeline import Timeline
 
@@ -45,6 +46,10 @@ class CallFacts(NamedTuple):
     user_id: str | None = None
 
 
+def _nobody() -> None:
+    return None
+
+
 class Tree:
     """Makes the trees of one router.
 
@@ -52,19 +57,21 @@ class Tree:
         tracer: the tracer in force now; asked at every call, so that a provider which is
             installed after the router was built works.
         guard: where faults go.
+        measures: where a call that begins now is measured; likewise.
         limits: how much a span may say.
         engine: the litellm core underneath, when some seam is not fully there.
         capabilities: ``seam=level`` for those seams.
         timeline: makes the time line of an outermost call.
     """
 
-    __slots__ = ("_timeline", "capabilities", "engine", "guard", "limits", "tracer")
+    __slots__ = ("_timeline", "capabilities", "engine", "guard", "limits", "measures", "tracer")
 
     def __init__(
         self,
         tracer: Callable[[], Tracer],
         guard: Guard,
         *,
+        measures: Callable[[], Measures | None] = _nobody,
         limits: Limits | None = None,
         engine: str | None = None,
         capabilities: tuple[str, ...] = (),
@@ -73,6 +80,7 @@ class Tree:
         self.tracer = tracer
         self._timeline = timeline
         self.guard = guard
+        self.measures = measures
         self.limits = limits or Limits()
         self.engine = engine
         self.capabilities = capabilities
@@ -109,9 +117,10 @@ class Tree:
             links,
             start,
         )
-        if not (span.is_recording() or follow):
+        measures = self.measures()
+        if measures is None and not (span.is_recording() or follow):
             return Unrecorded(standing(Frame(None), span, parent))
-        call = Call(self, span, facts, timeline, start, parent)
+        call = Call(self, span, facts, timeline, start, parent, measures)
         if isinstance(enclosing, Batch) and outer is not None and outer.owner is enclosing:
             enclosing.join(call)
         return call
@@ -219,13 +228,21 @@ class Call:
         "guard",
         "last_decision",
         "ledger",
+        "measures",
         "recording",
         "timeline",
         "when_done",
     )
 
     def __init__(
-        self, tree: Tree, span: Span, facts: CallFacts, timeline: Timeline, start: int, parent: Context
+        self,
+        tree: Tree,
+        span: Span,
+        facts: CallFacts,
+        timeline: Timeline,
+        start: int,
+        parent: Context,
+        measures: Measures | None,
     ) -> None:
         self.guard = tree.guard
         self.timeline = timeline
@@ -237,6 +254,8 @@ class Call:
         """Whether the router may send one more attempt after a failure, where somebody limits that."""
         self.when_done: Callable[[], None] | None = None
         self.last_decision: DecisionFacts | None = None
+        self.measures = measures
+        """Where this call is measured, if anybody does."""
         self._tree = tree
         self._limits = tree.limits
         self._span = span
@@ -267,6 +286,11 @@ class Call:
     def model_group(self) -> str | None:
         """The group that the caller asked for."""
         return self._facts.model_group
+
+    @property
+    def strategy(self) -> str | None:
+        """The strategy in force: of the last pick, when that said."""
+        return self._strategy
 
     @property
     def trace_id(self) -> str:
@@ -369,6 +393,8 @@ class Call:
         self.ledger.fallbacks += 1
         hop = Hop(self, target, kind, self.ledger.fallbacks, self._failed_group, self._failed_type)
         self._open_hops.append(hop)
+        if self.measures is not None:
+            self.measures.fell_back(hop.span_context, self._failed_group, target, kind)
         return hop
 
     def hop_failed(self, group: str | None, error_type: str) -> None:
@@ -420,6 +446,16 @@ class Call:
         try:
             self._end_children(how, failure)
             now = self.timeline.now()
+            if self.measures is not None:
+                self.measures.ended(
+                    self._context,
+                    self.operation,
+                    self.model_group,
+                    self._strategy,
+                    self.ledger,
+                    how,
+                    now - self._start,
+                )
             try:
                 if self.recording:
                     self._span.set_attributes(self._summary(how, failure, stream_outcome, now))
