@@ -6,6 +6,7 @@ import litellm
 import pytest
 from litellm.types.router import Deployment
 
+from traced_router import Decision
 from traced_router import _litellm as seams
 from traced_router.testing import absent, assert_tree, of_type, span
 from traced_router.testing._provider_behaviours import Answer, DieMidStream, RateLimited
@@ -34,6 +35,38 @@ def request(*children, status="UNSET", **attributes):
     return span("router.chat gpt-4o", status=status, attributes=named, children=children)
 
 
+class First:
+    """A strategy of our interface: the first candidate, and who has it at the moment."""
+
+    name = "first"
+
+    def __init__(self):
+        self.open = []
+
+    def pick(self, _request, candidates):
+        return Decision(candidates[0].id, "lowest_score")
+
+    def started(self, ticket):
+        self.open.append(ticket)
+
+    def first_chunk(self, _ticket):
+        pass
+
+    def finished(self, ticket, _outcome):
+        self.open.remove(ticket)
+
+
+@pytest.fixture(params=["litellm's", "ours"])
+def strategy(request):
+    """Arguments for a router with a strategy of each kind; ours has to get all of its tickets back."""
+    if request.param == "litellm's":
+        yield {}
+        return
+    first = First()
+    yield {"routing_strategy": first, "resilience": False}
+    assert first.open == []
+
+
 def others(made, provider):
     made.set_model_list([provider.deployment("dep-b")])
 
@@ -57,10 +90,10 @@ CHANGES = pytest.mark.parametrize("change", [others, nobody, gone, moved])
 
 
 @CHANGES
-async def test_while_a_stream_is_open(provider, router, recorder, change):
+async def test_while_a_stream_is_open(provider, router, recorder, strategy, change):
     gate = provider.gate()
     provider.script("dep-a", [Answer(chunks=("a", "b"), hold_after_chunk=(1, gate))])
-    made = router(provider.deployment("dep-a"))
+    made = router(provider.deployment("dep-a"), **strategy)
     stream = await made.acompletion("gpt-4o", MESSAGES, stream=True)
     await anext(stream)
     change(made, provider)
@@ -74,11 +107,11 @@ async def test_while_a_stream_is_open(provider, router, recorder, change):
     )
 
 
-async def test_while_a_stream_that_dies_is_open(provider, router, recorder):
+async def test_while_a_stream_that_dies_is_open(provider, router, recorder, strategy):
     """It goes on with a deployment that was not there when it began."""
     gate = provider.gate()
     provider.script("dep-a", [DieMidStream(0, answer=Answer(hold_after_chunk=(0, gate)))])
-    made = router(provider.deployment("dep-a"), fallbacks=[{"gpt-4o": ["b"]}])
+    made = router(provider.deployment("dep-a"), fallbacks=[{"gpt-4o": ["b"]}], **strategy)
     # From 1.109 on litellm returns when the first chunk is there.
     asked = asyncio.ensure_future(made.acompletion("gpt-4o", MESSAGES, stream=True))
     await gate.reached()
@@ -130,9 +163,9 @@ FAILED = RateLimited(retry_after=3)
 
 @pytest.mark.parametrize("way", ["acompletion", "completion"])
 @pytest.mark.parametrize("change", [others, moved])
-async def test_between_attempts(provider, router, recorder, waits, between_attempts, way, change):
+async def test_between_attempts(provider, router, recorder, waits, strategy, between_attempts, way, change):
     provider.default("dep-a", FAILED)
-    made = router(provider.deployment("dep-a"), num_retries=1, disable_cooldowns=True)
+    made = router(provider.deployment("dep-a"), num_retries=1, disable_cooldowns=True, **strategy)
     between_attempts(made, lambda: change(made, provider))
     answer = getattr(made, way)("gpt-4o", MESSAGES)
     if way == "acompletion":
@@ -156,9 +189,9 @@ async def test_between_attempts(provider, router, recorder, waits, between_attem
 
 
 @pytest.mark.parametrize("change", [nobody, gone])
-async def test_nobody_is_left_between_attempts(provider, router, recorder, waits, between_attempts, change):
+async def test_nobody_is_left_between_attempts(provider, router, recorder, waits, strategy, between_attempts, change):
     provider.default("dep-a", FAILED)
-    made = router(provider.deployment("dep-a"), num_retries=1, disable_cooldowns=True)
+    made = router(provider.deployment("dep-a"), num_retries=1, disable_cooldowns=True, **strategy)
     between_attempts(made, lambda: change(made, provider))
     with pytest.raises(litellm.BadRequestError):
         await made.acompletion("gpt-4o", MESSAGES)

@@ -11,7 +11,8 @@ import pytest
 from opentelemetry import context as otel_context
 from opentelemetry import trace
 
-from traced_router.testing import assert_tree, span
+from traced_router import TracedRouter
+from traced_router.testing import Recorder, assert_tree, render, span
 from traced_router.testing._provider_behaviours import Answer, ServerError
 
 MESSAGES = [{"role": "user", "content": "hi"}]
@@ -189,3 +190,36 @@ def test_a_forked_child_makes_traces_of_its_own(provider, router, recorder):
 
     assert said == repr(["child", "router.chat gpt-4o", "router.select gpt-4o", "chat gpt-4o-2024-08-06"])
     assert recorder.trees() == ()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@pytest.mark.parametrize("way", ["acompletion", "completion"])
+def test_a_provider_that_is_made_in_a_forked_child_counts(provider, monkeypatch, way):
+    """As in a server that loads its application before it forks its workers."""
+    made = TracedRouter(model_list=[provider.deployment("dep-a")], num_retries=0)
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:  # pragma: no cover  # another process
+        try:
+            child_s = Recorder()
+            monkeypatch.setattr(trace, "get_tracer_provider", lambda: child_s.provider)
+            answer = getattr(made, way)("gpt-4o", MESSAGES)
+            if way == "acompletion":
+                asyncio.run(answer)
+            os.write(writing, render(child_s.tree()).encode())
+        except BaseException as error:
+            os.write(writing, repr(error).encode())
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as pipe:
+        said = pipe.read()
+    os.waitpid(child, 0)
+
+    assert [line.split("  ")[0].strip("├└─ ") for line in said.splitlines()] == [
+        "router.chat gpt-4o",
+        "router.select gpt-4o",
+        "chat gpt-4o-2024-08-06",
+    ]
+    assert provider.hits("dep-a") == 1
