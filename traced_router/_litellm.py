@@ -14,6 +14,7 @@ unless a line says otherwise. It must not know OpenTelemetry.
 import dataclasses
 import inspect
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import FrameType, FunctionType, MethodType
@@ -456,6 +457,15 @@ def group_of_call(kwargs: Mapping[str, Any]) -> str | None:
         if isinstance(metadata, Mapping) and metadata.get("model_group") is not None:
             return str(metadata["model_group"])
     return None
+
+
+# --- callbacks -------------------------------------------------------------------------------
+
+
+def in_callback_thread() -> bool:
+    """Whether this is a thread in which litellm runs synchronous callbacks: they start before their call returns."""
+    pool = getattr(litellm.utils, "executor", None)
+    return threading.current_thread() in getattr(pool, "_threads", ())
 
 
 # --- the router's own state ------------------------------------------------------------------

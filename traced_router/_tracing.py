@@ -173,8 +173,8 @@ class RouterTracing:
             return (), None
         if isinstance(frame.owner, Mirror):
             origin = frame.owner.origin
-        elif isinstance(frame.call, Call) and _has_ended(trace.get_current_span()):
-            origin = frame.call.span_context  # a callback's call: litellm runs those when the attempt is over
+        elif isinstance(frame.call, Call) and _is_late(frame.call):
+            origin = frame.call.span_context
         else:
             return (), None
         root = trace.set_span_in_context(trace.INVALID_SPAN, otel_context.get_current())
@@ -249,9 +249,16 @@ class RouterTracing:
         setattr(cache, seams.ADD_COOLDOWN, added)
 
 
-def _has_ended(span: trace.Span) -> bool:
-    """Whether ``span``, which the SDK made, is over; the API has no word for it."""
-    return getattr(span, "end_time", None) is not None
+def _is_late(call: Call) -> bool:
+    """Whether what runs now is a callback of litellm's, for which ``call``, or its attempt, is over.
+
+    Callbacks inherit the context of the attempt. Synchronous ones may start just before it ends.
+    """
+    span = trace.get_current_span()
+    if getattr(span, "end_time", None) is not None:  # the SDK's; the API has no word for it
+        return True
+    attempt = call.open_attempt
+    return attempt is not None and span is trace.get_current_span(attempt.context) and seams.in_callback_thread()
 
 
 def _given(kwargs: Mapping[str, object], name: str) -> str | None:

@@ -1,6 +1,8 @@
 """Calls of a router from inside a call of a router: each a request of its own, under what was current."""
 
 import asyncio
+import contextlib
+import contextvars
 import inspect
 import threading
 import uuid
@@ -220,6 +222,38 @@ async def test_a_call_under_a_span_of_a_callback_s_own(provider, router, recorde
     call, judge = recorder.trees()
     assert_tree(call, plain("a"))
     assert_tree(judge, span("judge", children=[plain("b")]))
+
+
+@pytest.mark.parametrize("own_span", [False, True])
+def test_a_synchronous_callback_that_starts_before_its_call_returns(provider, router, recorder, monkeypatch, own_span):
+    """Its thread says what it is; a span of its own is its caller's span all the same."""
+    tracer = recorder.provider.get_tracer("callback")
+    made: list[TracedRouter] = []
+
+    def judge():
+        with tracer.start_as_current_span("judge") if own_span else contextlib.nullcontext():
+            made[0].completion("b", MESSAGES)
+
+    class Chain(litellm.CustomLLM):
+        def completion(self, *args, **kwargs):
+            litellm.utils.executor.submit(contextvars.copy_context().run, judge).result()
+            return kwargs["model_response"]
+
+    monkeypatch.setattr(litellm, "custom_provider_map", [{"provider": "chain", "custom_handler": Chain()}])
+    litellm.utils.custom_llm_setup()
+    made.append(
+        router(provider.deployment("dep-a", group="a", model="chain/x"), provider.deployment("dep-b", group="b"))
+    )
+    made[0].completion("a", MESSAGES)
+
+    inner = [span("judge", children=[plain("b")])] if own_span else []
+    expected = span("router.chat a", children=[span("router.select a"), span("chat x", children=inner)])
+    if own_span:
+        assert_tree(recorder, expected)
+    else:
+        call, later = linked(recorder, "router.chat a", "router.chat b")
+        assert_tree(call, expected)
+        assert_tree(later, plain("b"))
 
 
 async def test_fifty_calls_of_all_sorts_at_once(provider, router, recorder):
