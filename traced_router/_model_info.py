@@ -14,9 +14,10 @@ This module must not know OpenTelemetry.
 
 import copy
 from collections.abc import Callable, Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import litellm
+from pydantic import BaseModel
 
 from traced_router._litellm import fields
 
@@ -24,11 +25,14 @@ _MAX_DEPLOYMENTS: Final = 4096
 _PLAIN: Final = (str, int, float, bool, type(None))
 
 
+_Content: TypeAlias = tuple[Mapping[str, object], object]
+
+
 class _Known(NamedTuple):
     """An answer, and what it was worked out of."""
 
-    parameters: Mapping[str, object]
-    info: Mapping[str, object]
+    parameters: _Content
+    info: _Content
     priced: object
     discovered: Mapping[str, object]
     answer: dict[str, Any]
@@ -46,8 +50,8 @@ class ModelInfos:
     def get(self, router: Any, deployment: object, compute: Callable[[], Any]) -> Any:
         """What ``compute()`` answers for ``deployment``, from memory where nothing has changed."""
         parts = fields(deployment)
-        parameters, info = fields(parts.get("litellm_params")), fields(parts.get("model_info"))
-        model, id_ = parameters.get("model"), info.get("id")
+        parameters, info = _content(parts.get("litellm_params")), _content(parts.get("model_info"))
+        model, id_ = parameters[0].get("model"), info[0].get("id")
         if not isinstance(id_, str) or not isinstance(model, str) or "*" in model or model.startswith("azure"):
             return compute()
         known = self._known.get(id_)
@@ -71,8 +75,8 @@ class ModelInfos:
         router: Any,
         id_: str,
         model: str,
-        parameters: Mapping[str, object],
-        info: Mapping[str, object],
+        parameters: _Content,
+        info: _Content,
         computed: Any,
     ) -> None:
         try:
@@ -91,3 +95,10 @@ class ModelInfos:
         if len(self._known) >= _MAX_DEPLOYMENTS:
             self._known.clear()
         self._known[id_] = known
+
+
+def _content(thing: object) -> _Content:
+    """The fields of a mapping or a model, and those that the model does not declare: to be compared, not merged."""
+    if isinstance(thing, BaseModel):
+        return thing.__dict__, thing.__pydantic_extra__
+    return fields(thing), None
