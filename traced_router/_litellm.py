@@ -504,19 +504,15 @@ def is_deployment_id(router: object, model: object) -> bool:
     )
 
 
-_GROUP_NAMES: Final = (
-    "model_group_alias",
-    "team_public_model_names",
-    "routing_groups",
-    "_routing_groups",  # up to 1.95
-)
-
-
 def is_configured_group(router: object, name: str) -> bool:
     """Whether the router's configuration has a group, or an alias of one, of this name."""
     if name in (state(router, "model_names") or ()):
         return True
-    return any(name in (state(router, place) or ()) for place in _GROUP_NAMES)
+    groups = state(router, "routing_groups")
+    if groups is None:  # up to 1.95
+        groups = state(router, "_routing_groups")
+    aliases, teams = state(router, "model_group_alias"), state(router, "team_public_model_names")
+    return any(name in (names or ()) for names in (aliases, teams, groups))
 
 
 def configured_deployment(router: object, deployment_id: str) -> Mapping[str, Any] | None:

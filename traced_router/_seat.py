@@ -22,7 +22,7 @@ from traced_router._guard import Guard
 from traced_router._probe import Probe
 from traced_router._read_headers import Ratelimit
 from traced_router._sharing import sharing_of
-from traced_router._values import count, number
+from traced_router._values import amount, count, number
 from traced_router.resilience import Eligible, Resilience
 from traced_router.strategy import (
     AttributeValue,
@@ -310,7 +310,7 @@ def _facts(
         runner_up_id=decision.runner_up_id,
         runner_up_score=number(decision.runner_up_score),
         seconds=seconds,
-        predicted_seconds=number(decision.predicted_seconds),
+        predicted_seconds=amount(decision.predicted_seconds),
         attributes={**state, **decision.attributes} if state else decision.attributes,
     )
 
