@@ -55,9 +55,10 @@ def _quiet(request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture) -> 
 
 
 @pytest.fixture
-def router(recorder: Recorder) -> Iterator[Callable[..., TracedRouter]]:
+def router(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., TracedRouter]]:
     """Makes routers that retry nothing and wait for nothing unless told so, and drops them afterwards."""
     made: list[TracedRouter] = []
+    monkeypatch.setattr(litellm, "cache", litellm.cache)  # one that a router sets up goes with its test
 
     def make(*deployments: dict[str, Any], **arguments: Any) -> TracedRouter:
         arguments.setdefault("num_retries", 0)

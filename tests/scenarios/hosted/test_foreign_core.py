@@ -6,15 +6,10 @@ import logging
 import litellm
 import pytest
 
-from traced_router import TracedRouter
-from traced_router.testing import absent, assert_tree, span
-from traced_router.testing._provider_behaviours import Answer, RateLimited, ServerError
+from traced_router.testing import ANY, absent, assert_tree, span
+from traced_router.testing._provider_behaviours import Answer, BadRequest, RateLimited, ServerError
 
 MESSAGES = [{"role": "user", "content": "hi"}]
-
-pytestmark = pytest.mark.skipif(
-    not hasattr(litellm.Router, "_core_class"), reason="before 1.109 litellm has no core apart from its router"
-)
 
 
 class StubCore:
@@ -53,18 +48,31 @@ class StubCore:
     async def aresponses(self, **kwargs):
         return await self._loop("aresponses", kwargs.pop("model"), **kwargs)
 
+    async def aretrieve_batch(self, model, **kwargs):
+        """Asks all deployments at once, as litellm does, and keeps to itself what they raise."""
+        answers = await asyncio.gather(
+            *(
+                self.host.invoke("aretrieve_batch")(
+                    **d["litellm_params"], **kwargs, model_info=d["model_info"], metadata={"model_group": model}
+                )
+                for d in self.model_list
+            ),
+            return_exceptions=True,
+        )
+        return next(a for a in answers if not isinstance(a, BaseException))
+
     def retire(self):
         """Nothing to give back."""
 
 
 @pytest.fixture
-def foreign(monkeypatch, recorder):
+def foreign(monkeypatch, hosted, recorder):
     from litellm import router as facade
 
     monkeypatch.setattr(facade, "make_core", lambda config, host, _core_class=None: StubCore(config, host))
 
     def make(*deployments, **arguments):
-        return TracedRouter(model_list=list(deployments), tracer_provider=recorder.provider, **arguments)
+        return hosted.TracedRouter(model_list=list(deployments), tracer_provider=recorder.provider, **arguments)
 
     return make
 
@@ -183,6 +191,24 @@ async def test_other_entry_points(provider, foreign, recorder):
     assert_tree(second, request("chat gpt-4o", attempt()))
 
 
+async def test_calls_side_by_side(provider, foreign, recorder):
+    provider.script("dep-b", [BadRequest()])
+    made = foreign(provider.deployment("dep-a"), provider.deployment("dep-b"))
+    await made.aretrieve_batch(model="gpt-4o", batch_id="batch-1", custom_llm_provider="openai")
+
+    name = "retrieve_batch gpt-4o-2024-08-06"
+    other = {"litellm.deployment.id": "dep-b", "litellm_trace_id": ANY}
+    assert_tree(
+        recorder,
+        request(
+            "retrieve_batch gpt-4o",
+            attempt(name, litellm_trace_id=ANY),
+            attempt(name, error="BadRequestError", **other),
+            **{"traced_router.attempts": 2, "traced_router.retries": 0, "traced_router.outcome": "ok"},
+        ),
+    )
+
+
 async def test_a_call_outside_of_a_router_is_none_of_ours(provider, foreign, recorder):
     made = foreign(provider.deployment("dep-a"))
     await made.__dict__["_core"].acompletion("gpt-4o", MESSAGES)
@@ -207,13 +233,11 @@ def test_what_is_missing_is_said_once(provider, foreign, caplog):
 
 
 @pytest.mark.usefixtures("tracing_may_fail")
-async def test_a_fault_in_tracing_changes_nothing(provider, monkeypatch, foreign, recorder):
-    from traced_router import _readers
-
+async def test_a_fault_in_tracing_changes_nothing(provider, monkeypatch, foreign, hosted, recorder):
     def failing(*_args):
         raise LookupError
 
-    monkeypatch.setattr(_readers, "answer", failing)
+    monkeypatch.setattr(hosted.module("_readers"), "answer", failing)
     answer = await foreign(provider.deployment("dep-a")).acompletion("gpt-4o", MESSAGES)
 
     assert type(answer) is litellm.ModelResponse
