@@ -648,7 +648,8 @@ PRIORITY: Final = "priority"
 
 def can_override(strategy: object) -> bool:
     """Whether litellm itself obeys ``strategy`` in a call's arguments."""
-    return getattr(strategy, "value", strategy) in getattr(LOOP, "_OVERRIDABLE_ROUTING_STRATEGIES", STRATEGIES)
+    name = getattr(strategy, "value", strategy)
+    return isinstance(name, str) and name in getattr(LOOP, "_OVERRIDABLE_ROUTING_STRATEGIES", STRATEGIES)
 
 
 def constructor_parameters() -> list[str]:

@@ -8,7 +8,7 @@ An adapter; it must not know OpenTelemetry.
 
 import weakref
 from collections.abc import Callable, Mapping, MutableMapping
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, Self, TypeAlias
 
 from traced_router import _litellm as seams
 from traced_router import _registry
@@ -79,15 +79,21 @@ def _translate_group(group: object, found: dict[str, RoutingStrategy]) -> object
 
 
 class Handle(str):
-    """A strategy object in a call's arguments, as its name: litellm logs and copies those."""
+    """A strategy object in a call's arguments, as its name."""
 
     __slots__ = ("seat",)
     seat: Seat
 
-    def __copy__(self) -> "Handle":
+    def __new__(cls, seat: Seat) -> Self:
+        """The name of the strategy in ``seat``, which leads back to it."""
+        made = super().__new__(cls, seat.name)
+        made.seat = seat
+        return made
+
+    def __copy__(self) -> Self:
         return self
 
-    def __deepcopy__(self, _memo: object) -> "Handle":
+    def __deepcopy__(self, _memo: object) -> Self:
         return self
 
 
@@ -147,7 +153,7 @@ class Strategies:
         if asked is not None:
             if seams.can_override(asked):
                 return None
-            own = asked.seat if isinstance(asked, Handle) else self._by_name(asked)
+            own = self._asked_for(asked)
             if own is not None:
                 return own
         if self._groups:
@@ -157,26 +163,30 @@ class Strategies:
         return self.default
 
     def asks(self, request: Mapping[str, Any]) -> bool:
-        """Whether a call brings a strategy of ours with it."""
+        """Whether a call brings a strategy of ours with it, or may do so."""
         asked = request.get(seams.ROUTING_STRATEGY)
         return asked is not None and not seams.can_override(asked)
 
     def take_in(self, request: MutableMapping[str, Any]) -> None:
-        """Replace a strategy object in a call's arguments by its name."""
+        """Replace a strategy object in a call's arguments by its name: litellm logs and copies those."""
         asked = request.get(seams.ROUTING_STRATEGY)
-        if asked is None or isinstance(asked, str) or not _registry.is_strategy(asked):
+        if asked is None or isinstance(asked, str):
             return
-        seat = self._remembered(id(asked), lambda: self._seat(_registry.checked(asked)))
-        if seat is None:
-            del request[seams.ROUTING_STRATEGY]
-            return
-        handle = Handle(seat.name)
-        handle.seat = seat
-        request[seams.ROUTING_STRATEGY] = handle
+        seat = self._asked_for(asked)
+        if seat is not None:
+            request[seams.ROUTING_STRATEGY] = Handle(seat)
 
-    def _by_name(self, name: object) -> Seat | None:
-        if not isinstance(name, str):
+    def _asked_for(self, asked: object) -> Seat | None:
+        """The seat of the strategy that a call asks for; ``None`` when it is none of ours."""
+        if isinstance(asked, Handle):
+            return asked.seat
+        if isinstance(asked, str):
+            return self._by_name(asked)
+        if not _registry.is_strategy(asked):
             return None
+        return self._remembered(id(asked), lambda: self._seat(_registry.checked(asked)))
+
+    def _by_name(self, name: str) -> Seat | None:
         for seat in (self.default, *self._groups.values()):
             if seat is not None and seat.name == name:
                 return seat
