@@ -18,6 +18,7 @@ from opentelemetry import trace
 from opentelemetry.util._once import Once
 
 from traced_router._litellm import BATCHES, ENTRIES
+from traced_router._names import COUNTER, HISTOGRAM, METRICS, UP_DOWN_COUNTER
 from traced_router.testing import FakeProvider
 
 ROOT = Path(__file__).parent.parent
@@ -78,6 +79,21 @@ def test_every_method_stands_in_the_table_of_entry_points() -> None:
     }
     assert {entry.name: said.get(entry.name) for entry in ENTRIES} == {e.name: f"`{e.operation}`" for e in ENTRIES}
     assert set(BATCHES) <= set(said)
+
+
+def test_the_queries_of_the_metrics_page_ask_for_metrics_that_there_are() -> None:
+    page = (ROOT / "docs" / "guides" / "metrics.md").read_text("utf-8")
+    queries = "".join(block["code"] for block in BLOCK.finditer(page) if block["language"] == "promql")
+    asked = set(re.findall(r"\b(?:traced_router|gen_ai)_\w+(?=\{| offset|\)|\[|\n)", queries))
+    series, keys = set(), set()
+    for metric in METRICS.values():
+        unit = {"s": "_seconds", "USD": "_USD"}.get(metric.unit, "")
+        name = metric.name.replace(".", "_") + unit
+        endings = {COUNTER: ("_total",), HISTOGRAM: ("_bucket", "_sum", "_count"), UP_DOWN_COUNTER: ("",)}[metric.kind]
+        series |= {name + ending for ending in endings}
+        keys |= {key.replace(".", "_") for key in metric.keys}
+    assert asked - keys <= series
+    assert len(asked & series) > 10
 
 
 def test_blocks_are_found_shown_or_hidden_and_only_in_python() -> None:

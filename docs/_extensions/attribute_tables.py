@@ -1,8 +1,15 @@
-"""The attribute tables of the reference, made from `traced_router._names` when the site is built.
+"""The tables of attributes and of metrics, made from `traced_router._names` when the site is built.
 
 A page asks for the table of one span, or of what several spans share::
 
     ```{attributes} attempt
+    ```
+
+or for that of all metrics, or of their buckets::
+
+    ```{metrics}
+    ```
+    ```{metric-buckets}
     ```
 """
 
@@ -40,7 +47,46 @@ def table(span: str) -> str:
     return "\n".join(["| attribute | type | meaning |", "|---|---|---|", *rows])
 
 
+class Metrics(SphinxDirective):
+    """One table: the metrics, in the order of the contract."""
+
+    def run(self) -> list[nodes.Node]:
+        """Write the table as Markdown, and have the page's own parser read it."""
+        self.env.note_dependency(_names.__file__)
+        return self.parse_text_to_nodes(metrics_table())
+
+
+def metrics_table() -> str:
+    """The metrics as a Markdown table."""
+    rows = [
+        f"| `{m.name}` | {m.kind}, `{m.unit}` | {m.doc} | {', '.join(f'`{key}`' for key in m.keys)} |"
+        for m in _names.METRICS.values()
+    ]
+    return "\n".join(["| metric | kind and unit | meaning | attributes |", "|---|---|---|---|", *rows])
+
+
+class MetricBuckets(SphinxDirective):
+    """One table: the buckets of the histograms."""
+
+    def run(self) -> list[nodes.Node]:
+        """Write the table as Markdown, and have the page's own parser read it."""
+        self.env.note_dependency(_names.__file__)
+        return self.parse_text_to_nodes(buckets_table())
+
+
+def buckets_table() -> str:
+    """The histograms' boundaries as a Markdown table; those that share them share a row."""
+    named: dict[tuple[float, ...], list[str]] = {}
+    for metric in _names.METRICS.values():
+        if metric.bounds:
+            named.setdefault(metric.bounds, []).append(f"`{metric.name}`")
+    rows = [f"| {', '.join(names)} | {', '.join(f'{b:.10g}' for b in bounds)} |" for bounds, names in named.items()]
+    return "\n".join(["| histogram | upper bounds |", "|---|---|", *rows])
+
+
 def setup(app: Sphinx) -> ExtensionMetadata:
-    """Tell Sphinx of the directive."""
+    """Tell Sphinx of the directives."""
     app.add_directive("attributes", Attributes)
+    app.add_directive("metrics", Metrics)
+    app.add_directive("metric-buckets", MetricBuckets)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
