@@ -557,7 +557,7 @@ def test_the_best_come_first_and_a_missing_score_is_nan():
 
 
 def test_the_best_chance_comes_first():
-    decision = DecisionFacts(ids=["a", "b"], scores={"a": 0.2, "b": 0.8}, rank_by="weight")
+    decision = DecisionFacts(ids=["a", "b"], scores={"a": 0.2, "b": 0.8}, reason="weighted_random")
     assert candidates(decision, 1024)["ids"] == ["b", "a"]
 
 

@@ -85,13 +85,11 @@ def _add_strategy_facts(out: dict[str, Value], facts: Mapping[str, object], limi
             out[n.STRATEGY_PREFIX + text(str(name), limit)] = kept
 
 
-_DRAWN: Final = ("weight", "random")
-
-
 def in_order(decision: DecisionFacts) -> list[str]:
     """The candidates: the chosen first, then the best scores, then the excluded."""
     scores, worst = decision.scores, float("inf")
-    sign = -1.0 if decision.rank_by in _DRAWN else 1.0
+    drawn = decision.reason == "weighted_random" or decision.rank_by == "random"
+    sign = -1.0 if drawn else 1.0
     return sorted(
         decision.ids,
         key=lambda i: (i != decision.chosen_id, i in decision.excluded, sign * scores[i] if i in scores else worst),

@@ -87,7 +87,7 @@ _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 class DecisionFacts(NamedTuple):
     """One pick, explained. Scores rank ascending: the lowest wins, unless lots were drawn.
 
-    ``rank_by`` says what a score is. With ``weight`` and ``random`` it is the chance to be drawn,
+    ``rank_by`` says what a score is. Where lots were drawn (``weighted_random``, ``random``) it is the chance,
     0 to 1. ``scores`` and ``excluded`` are keyed by deployment id; a value of ``excluded`` is one
     of :data:`traced_router._names.EXCLUSIONS`. ``seconds`` is the strategy's own time. ``ids``
     are the candidates to list, and can be left out where nobody lists them.

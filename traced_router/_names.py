@@ -217,7 +217,7 @@ CHOSEN_SCORE: Final = _key(
     "traced_router.chosen.score",
     float,
     (SELECTION,),
-    "The chosen deployment's score. Lower wins; where lots were drawn (`weight`, `random`), its chance, 0 to 1.",
+    "The chosen deployment's score. Lower wins; if lots were drawn (`weighted_random`, `random`), the chance, 0 to 1.",
 )
 CHOSEN_RANK_BY: Final = _key(
     "traced_router.chosen.rank_by",

@@ -232,6 +232,7 @@ class Peek:
                 ExplainedCandidate(i, facts.scores.get(i), facts.excluded.get(i), i == facts.chosen_id)
                 for i in in_order(facts)
             ),
+            facts.considered,
             facts.predicted_seconds,
             facts.attributes,
             error_type,

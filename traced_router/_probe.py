@@ -98,7 +98,6 @@ class Probe:
         "_excluded",
         "_group",
         "_left",
-        "_listing",
         "_place",
         "_request",
         "_resolved",
@@ -111,6 +110,7 @@ class Probe:
         "_told",
         "_tried",
         "guard",
+        "listing",
         "peeking",
         "router",
         "scope",
@@ -139,7 +139,7 @@ class Probe:
         self._specific = specific
         self._strategy = strategy
         self._custom = strategy is not None
-        self._listing = listing
+        self.listing = listing
         self._clock = clock
         self._configured = self._deployments = _NOBODY
         self._left = -1  # nothing is known yet
@@ -291,13 +291,13 @@ class Probe:
 
     def _ranked(self, asked: _Asked, chosen: Deployment) -> _Told:
         ranking, deployments = asked.ranking, self._deployments
-        pool = self._configured if self._listing else deployments
+        pool = self._configured if self.listing else deployments
         values = ranking.read(asked.selector, asked.group, pool, self._request)
         index = _index(deployments, chosen)
         if values is None or index is None:
             return _Told(rank_by=ranking.rank_by)
         scores = _NOTHING
-        if self._listing:
+        if self.listing:
             scores = dict(zip(map(deployment_id, pool), values, strict=True))
             values = [scores[deployment_id(d)] for d in deployments]
         choice = lowest(
@@ -317,7 +317,7 @@ class Probe:
         weights = strategies.weights(deployments, str(self._resolved), self._request)
         choice = drawn(weights, len(deployments), index)
         scores = _NOTHING
-        if self._listing:
+        if self.listing:
             total = len(deployments) if weights is None else sum(weights)
             scores = dict.fromkeys(map(deployment_id, self._configured), 0.0)
             for i, deployment in enumerate(deployments):
@@ -365,7 +365,7 @@ class Probe:
             considered=seen.considered if decision.considered is None else decision.considered,
             excluded=seen.excluded,
             ids=seen.ids,
-            scores={i: score for i, score in known if i is not None and score is not None},
+            scores={**decision.scores, **{i: score for i, score in known if i is not None and score is not None}},
         )
 
     @fails_open("selection")
@@ -390,8 +390,8 @@ class Probe:
 
     def _facts(self, chosen_id: str | None, reason: str | None, told: _Told) -> DecisionFacts:
         configured, excluded, choice = self._configured, self._excluded or _NOTHING, told.choice
-        ids = [deployment_id(d) for d in configured] if self._listing or chosen_id is None else []
-        if chosen_id and self._listing and not ids:
+        ids = [deployment_id(d) for d in configured] if self.listing or chosen_id is None else []
+        if chosen_id and self.listing and not ids:
             ids = [chosen_id]  # all that is known of what it was chosen from
         total: int | None = len(configured)
         eligible: int | None = len(configured) - len(excluded)

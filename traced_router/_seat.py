@@ -19,6 +19,7 @@ from traced_router import _litellm as seams
 from traced_router import _read_candidate, _readers
 from traced_router._facts import AttemptEnd, DecisionFacts
 from traced_router._guard import Guard
+from traced_router._names import MAX_CANDIDATES_LISTED
 from traced_router._probe import Probe
 from traced_router._read_headers import Ratelimit
 from traced_router._sharing import sharing_of
@@ -50,6 +51,7 @@ STATE: Final = "state"
 """``shared`` or ``local``: a fact of strategies whose state can be shared, where the router has a Redis."""
 STATE_AGE: Final = "state_age_seconds"
 _NO_STATE: Final[Mapping[str, AttributeValue]] = {}
+_NO_SCORES: Final[Mapping[str, float]] = {}
 
 
 class Wanted(NamedTuple):
@@ -122,12 +124,15 @@ class Seat:
             return self._shuffle(wanted, group, request, eligible)
         if self._sharing is not None and not wanted.probe.peeking:
             self._sharing.ensure(start=wanted.lasting)
+        scores = self._scores(self.strategy, request, eligible) if wanted.probe.listing else _NO_SCORES
         decision, seconds = self._decide(self.strategy, request, eligible, peeking=wanted.probe.peeking)
         if decision is None:
             facts = DecisionFacts(strategy=self.name, reason="strategy_error_fallback", seconds=seconds)
             wanted.probe.decided(facts, wanted.deployments, eligible.excluded)
             return self._shuffle(wanted, group, request, eligible)
         facts = _facts(self.name, decision, eligible, seconds, self._state(wanted.router))
+        if scores:
+            facts = facts._replace(scores=scores)
         wanted.probe.decided(facts, wanted.deployments, eligible.excluded)
         self._reserve(wanted.probe, decision.id, request, self.strategy)
         return wanted.deployments[group.places[decision.id]]
@@ -144,6 +149,19 @@ class Seat:
             self._guard.report("strategy", fault)
             decision = None
         return decision, time.perf_counter() - started
+
+    def _scores(self, strategy: RoutingStrategy, request: RoutingRequest, eligible: Eligible) -> Mapping[str, float]:
+        """What the strategy says that each scores, as far as it says so; of few, as no more are listed."""
+        ask = getattr(strategy, "scores", None)
+        if ask is None or len(eligible.candidates) > MAX_CANDIDATES_LISTED:
+            return _NO_SCORES
+        try:
+            said: Mapping[str, object] = ask(request, eligible.candidates)
+            read = {one.id: number(said.get(one.id)) for one in eligible.candidates}
+        except Exception as fault:  # noqa: BLE001  # the decision stands without them
+            self._guard.report("strategy", fault)
+            return _NO_SCORES
+        return {id_: score for id_, score in read.items() if score is not None}
 
     def _state(self, router: object) -> Mapping[str, AttributeValue]:
         """Whether the strategy hears of other routers, where there is a way to, and how old that is."""

@@ -40,9 +40,11 @@ class Explanation:
         strategy: the strategy in force.
         reason: why the chosen one won, as ``traced_router.decision.reason``.
         chosen_id: the deployment that would be called; ``None`` when there is none.
-        rank_by: what scores measure. Lower is better, except with ``weight`` and ``random``, where a
-            score is the chance to be drawn, 0 to 1.
+        rank_by: what scores measure. Lower is better, except where lots were drawn (``weighted_random``,
+            or ``rank_by`` is ``random``): there a score is the chance to be drawn, 0 to 1.
         candidates: the chosen one first, then by score, then the excluded ones.
+        considered: how many candidates the strategy looked at; where that is not all, a score that was not
+            looked at can be better than the chosen one's.
         predicted_seconds: how long the strategy expects the attempt to take.
         attributes: the strategy's own facts.
         error_type: the exception that a call would raise when there is nobody to choose.
@@ -54,6 +56,7 @@ class Explanation:
     chosen_id: str | None = None
     rank_by: str | None = None
     candidates: tuple[ExplainedCandidate, ...] = ()
+    considered: int | None = None
     predicted_seconds: float | None = None
     attributes: Mapping[str, AttributeValue] = field(default_factory=lambda: _NONE)
     error_type: str | None = None
@@ -63,6 +66,9 @@ class Explanation:
         told = [f"{name} {value}" for name, value in (("by", self.strategy), ("because", self.reason)) if value]
         if self.predicted_seconds is not None:
             told.append(f"in about {self.predicted_seconds:.3g} s")
+        eligible = sum(one.excluded is None for one in self.candidates)
+        if self.considered is not None and self.considered < eligible:
+            told.append(f"{self.considered} of {eligible} looked at")
         if self.error_type is not None:
             told.append(f"a call would raise {self.error_type}")
         rows = [("", "deployment", self.rank_by or "score", "excluded"), *map(_row, self.candidates)]

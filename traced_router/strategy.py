@@ -212,10 +212,18 @@ class RoutingStrategy(Protocol):
     that was not among the candidates, does not fail the request: the pick falls back to
     litellm's ``simple-shuffle``.
 
-    Two more members are used where a strategy has them: ``clock``, a function that gives the seconds
-    of its tickets and outcomes, :func:`time.monotonic` otherwise; and ``peek``, with the arguments of
-    :meth:`pick`, which answers what that would without changing anything. A strategy whose
-    :meth:`pick` itself changes what comes next needs it for ``TracedRouter.explain``.
+    Three more members are used where a strategy has them:
+
+    ``clock``
+        a function that gives the seconds of its tickets and outcomes; :func:`time.monotonic` otherwise.
+    ``peek``
+        with the arguments of :meth:`pick`, answers what that would, without changing anything. A strategy
+        whose :meth:`pick` itself changes what comes next needs it for ``TracedRouter.explain``.
+    ``scores``
+        with the arguments of :meth:`pick`, answers with a ``Mapping[str, float]``: what each candidate
+        scores by its id, in the units of :attr:`Decision.rank_by`, without changing anything. One that
+        would not be taken at all has none. Asked before a pick whose candidates are listed (on the event
+        ``traced_router.candidates`` and by ``TracedRouter.explain``), of at most sixteen of them.
     """
 
     name: str

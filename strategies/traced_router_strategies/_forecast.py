@@ -149,6 +149,13 @@ class ForecastingStrategy:
         deployment.hear(self._heard.get(id_, NOTHING), self._echo(), now)
         return deployment
 
+    def _believed(self, room: Room, id_: str, now: float) -> Deployment:
+        """What is believed of a deployment, as of now."""
+        deployment = self._deployments.states.get(id_) or self._meet(room, id_, now)
+        if now >= deployment.fresh_until:
+            deployment.refresh(now)
+        return deployment
+
     def _echo(self) -> float:
         """Calls of other routers to each of this one's, when they have fallen silent."""
         return 0.0 if self._heard or self._mine <= 0.0 else self._theirs / self._mine

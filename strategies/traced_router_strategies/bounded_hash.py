@@ -165,6 +165,16 @@ class BoundedHash(InFlightStrategy):
             runner_up = next(walk, None)
             return self._decide(ring, candidates, position, passed, runner_up)
 
+    def scores(self, request: RoutingRequest, candidates: Sequence[Candidate]) -> Mapping[str, float]:
+        """By id: how many come before it, clockwise from the key; without a key, its calls in flight."""
+        with self._lock:
+            key = request.affinity_key
+            if key is None or len(candidates) == 1:
+                return {one.id: self._load(one.id) for one in candidates}
+            ring = self._ring(request.model_group)
+            ring.update(candidates)
+            return {candidates[position].id: float(passed) for passed, position in enumerate(ring.walk(key))}
+
     def absorb_state(self, peers: Sequence[Mapping[str, Sequence[float]]]) -> None:
         """Sum up what the peers have in flight; it replaces the last sum."""
         super().absorb_state(peers)

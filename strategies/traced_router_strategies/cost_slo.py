@@ -24,7 +24,7 @@ second counts: it fills the cheap deployments up to the objective, by design.
 
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import exp, inf
 from operator import itemgetter
 from typing import Final
@@ -70,12 +70,28 @@ class CostSLO(ForecastingStrategy):
             now = self.clock()
             room = self._room(request.model_group)
             size = size_of(room, request)
-            budget = self._objective if request.deadline is None else max(0.0, request.deadline - now)
+            budget = self._budget(request, now)
             indices = shortlist(len(candidates), room.memory, self._rng)
             in_time, fastest = self._weigh(room, candidates, indices, size, budget, now)
             ranked = in_time if in_time and in_time[0][0] < inf else fastest
             room.memory = (ranked[0][2].index, ranked[1][2].index if len(ranked) > 1 else ranked[0][2].index)
             return _explain(room, size, ranked, budget, len(in_time), len(indices), by_price=ranked is in_time)
+
+    def scores(self, request: RoutingRequest, candidates: Sequence[Candidate]) -> Mapping[str, float]:
+        """By id: USD of those in time, else seconds; without those that would refuse."""
+        with self._lock:
+            now = self.clock()
+            room = self._room(request.model_group)
+            budget = self._budget(request, now)
+            in_time, fastest = self._weigh(
+                room, candidates, range(len(candidates)), size_of(room, request), budget, now
+            )
+            ranked = in_time if in_time and in_time[0][0] < inf else fastest
+            return {one.id: score for score, cost, one in ranked if score < inf and cost < CLOSED}
+
+    def _budget(self, request: RoutingRequest, now: float) -> float:
+        """Seconds that the call may take."""
+        return self._objective if request.deadline is None else max(0.0, request.deadline - now)
 
     def _weigh(
         self, room: Room, candidates: Sequence[Candidate], indices: Sequence[int], size: Size, budget: float, now: float

@@ -45,7 +45,7 @@ time, ``bounded-hash`` when the same key must meet the same deployment for reaso
 
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import inf
 from typing import Final, NamedTuple
 
@@ -103,9 +103,7 @@ class LeastExpectedCompletion(ForecastingStrategy):
             room = self._room(request.model_group)
             if request.attempt > 1:
                 candidates = self._calm(candidates, now)
-            size = _TYPICAL
-            if room.work.prefill_matters and (request.affinity is not None or request.size is not None):
-                size = size_of(room, request)
+            size = _size(room, request)
             indices: Sequence[int] = range(len(candidates))
             if len(indices) > self._full_scan:
                 indices = self._shortlist(room, candidates, size)
@@ -113,6 +111,27 @@ class LeastExpectedCompletion(ForecastingStrategy):
             if size.left:
                 ranked = self._follow_prefix(ranked, candidates, size, request.stream)
             return _explain(ranked, size, len(indices))
+
+    def scores(self, request: RoutingRequest, candidates: Sequence[Candidate]) -> Mapping[str, float]:
+        """Seconds that the call would cost, by id; without those that would refuse, and for a retry those that did."""
+        with self._lock:
+            now = self.clock()
+            room = self._room(request.model_group)
+            size = _size(room, request)
+            elsewhere = self._elsewhere(size)
+            believed = [
+                self._believed(room, one.id, now)
+                for one in (self._calm(candidates, now) if request.attempt > 1 else candidates)
+            ]
+            return {
+                one.id: one.costs[request.stream] * size.left.get(one.id, elsewhere) * size.scale
+                for one in believed
+                if one.costs[request.stream] < CLOSED
+            }
+
+    def _elsewhere(self, size: Size) -> float:
+        """What the cost is multiplied by where the prefix is not."""
+        return 1.0 + self._spill * (1.0 - min(size.left.values())) if size.left else 1.0
 
     def _rank(
         self,
@@ -164,7 +183,7 @@ class LeastExpectedCompletion(ForecastingStrategy):
         the best two of before and the holders.
         """
         left = size.left
-        elsewhere = 1.0 + self._spill * (1.0 - min(left.values()))
+        elsewhere = self._elsewhere(size)
         known, total = self._deployments.states, len(candidates)
         best, second = ranked.best, ranked.second
         cost, second_cost = ranked.cost, ranked.second_cost
@@ -201,6 +220,13 @@ class LeastExpectedCompletion(ForecastingStrategy):
             if holder is not None and holder.index < total and candidates[holder.index].id == id_:
                 indices.append(holder.index)
         return indices
+
+
+def _size(room: Room, request: RoutingRequest) -> Size:
+    """Of the call, where sizes matter and are known."""
+    if room.work.prefill_matters and (request.affinity is not None or request.size is not None):
+        return size_of(room, request)
+    return _TYPICAL
 
 
 def _explain(ranked: _Ranked, size: Size, considered: int) -> Decision:

@@ -18,7 +18,7 @@ all look empty), and never without the resilience layer: a deployment that fails
 always the emptiest.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from traced_router.strategy import Candidate, Decision, Reason, RoutingRequest
 from traced_router_strategies._choice import lowest_two, shortlist
@@ -57,3 +57,8 @@ class LeastInFlight(InFlightStrategy):
                 None,
                 {"inflight_elsewhere": theirs.get(chosen, 0.0)} if theirs else {},
             )
+
+    def scores(self, request: RoutingRequest, candidates: Sequence[Candidate]) -> Mapping[str, float]:  # noqa: ARG002
+        """Calls in flight, by id."""
+        with self._lock:
+            return {one.id: self._load(one.id) for one in candidates}

@@ -21,7 +21,7 @@ of language models do: a peak is then more often a long answer than a slow deplo
 
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import exp
 from typing import Final
 
@@ -75,6 +75,12 @@ class P2CPeakEwma(InFlightStrategy):
             if other_cost < cost:
                 return self._decide(other, other_cost, other_latency, chosen, cost)
             return self._decide(chosen, cost, latency, other, other_cost)
+
+    def scores(self, request: RoutingRequest, candidates: Sequence[Candidate]) -> Mapping[str, float]:  # noqa: ARG002
+        """Latency × load, by id; of all, though only two are compared."""
+        with self._lock:
+            now = self.clock()
+            return {one.id: self._cost(one.id, now)[0] for one in candidates}
 
     def _decide(
         self, chosen: str, cost: float, latency: float | None, other: str | None, other_cost: float | None

@@ -195,24 +195,31 @@ class PrefixAffinity(InFlightStrategy):
         with self._lock:
             now = self.clock()
             group = self._group(request.model_group)
-            base, fresh, cached, written = group.work.coefficients
-            prompt = request.input_size or group.work.mean_prompt
-            work = base + fresh * prompt + written * group.work.mean_output
-            left: Mapping[str, float] = {}
-            if (key := request.affinity_key) is not None:
-                left = group.prefixes.work_left(key, (fresh - cached) * prompt / work)
+            work, left = _size(group, request)
             positions = self._positions(group, candidates, left)
             looked_at = [self._look(group, candidates[position].id, position, now) for position in positions]
-            scores = [one.score for one in looked_at]
-            if left:
-                elsewhere = 1.0 + self._spill * (1.0 - min(left.values()))
-                scores = [score * left.get(one.id, elsewhere) for score, one in zip(scores, looked_at, strict=True)]
-            choice = lowest_two(scores, self._rng)
+            choice = lowest_two(self._paces(looked_at, left), self._rng)
             chosen = looked_at[choice.first]
             second = None if choice.second is None else looked_at[choice.second]
             group.remembered = (chosen.index, chosen.index if second is None else second.index)
             could_follow = bool(left) and any(one.id in left for one in looked_at)
             return _decide(chosen, second, choice, left if could_follow else None, work, len(positions))
+
+    def scores(self, request: RoutingRequest, candidates: Sequence[Candidate]) -> Mapping[str, float]:
+        """Seconds that the call would take, by id, with what a missed prefix costs."""
+        with self._lock:
+            now = self.clock()
+            group = self._group(request.model_group)
+            work, left = _size(group, request)
+            looked_at = [self._look(group, one.id, position, now) for position, one in enumerate(candidates)]
+            return {one.id: pace * work for one, pace in zip(looked_at, self._paces(looked_at, left), strict=True)}
+
+    def _paces(self, looked_at: Sequence[_Deployment], left: Mapping[str, float]) -> list[float]:
+        """Seconds per unit of work, those saved by cached prefixes counted in."""
+        if not left:
+            return [one.score for one in looked_at]
+        elsewhere = 1.0 + self._spill * (1.0 - min(left.values()))
+        return [one.score * left.get(one.id, elsewhere) for one in looked_at]
 
     def absorb_state(self, peers: Sequence[Mapping[str, Sequence[float]]]) -> None:
         """Sum up what the peers have in flight; it replaces the last sum."""
@@ -262,6 +269,15 @@ class PrefixAffinity(InFlightStrategy):
         elif outcome.status in ("error", "timeout", "rate_limited"):
             usual = one.pace.value or (group.pace.value or 1.0) / _alone(1.0, crowd)
             one.failed(max(outcome.seconds / group.work.mean_work, _FAILED * usual), crowd)
+
+
+def _size(group: _Group, request: RoutingRequest) -> tuple[float, Mapping[str, float]]:
+    """The work of a call, and the share of it that is left where its prefix may be cached, by id."""
+    base, fresh, cached, written = group.work.coefficients
+    prompt = request.input_size or group.work.mean_prompt
+    work = base + fresh * prompt + written * group.work.mean_output
+    key = request.affinity_key
+    return work, {} if key is None else group.prefixes.work_left(key, (fresh - cached) * prompt / work)
 
 
 def _decide(

@@ -162,18 +162,26 @@ class QuotaAware(InFlightStrategy):
         with self._lock:
             now = self.clock()
             positions = shortlist(len(candidates), self._remembered, self._rng)
-            known = self._quotas.states
-            scores = [
-                quota.score
-                if (quota := known.get(candidates[i].id)) is not None and now < quota.fresh_until
-                else self._refresh(candidates[i], now)
-                for i in positions
-            ]
-            choice = lowest_two(scores, self._rng)
+            choice = lowest_two(self._utilisations(candidates, positions, now), self._rng)
             first = positions[choice.first]
             second = None if choice.second is None else positions[choice.second]
             self._remembered = (first, first if second is None else second)
             return self._decide(candidates, first, second, choice, len(positions))
+
+    def scores(self, request: RoutingRequest, candidates: Sequence[Candidate]) -> Mapping[str, float]:  # noqa: ARG002
+        """Utilisation, by id; without those that would refuse."""
+        with self._lock:
+            found = self._utilisations(candidates, range(len(candidates)), self.clock())
+            return {one.id: score for one, score in zip(candidates, found, strict=True) if score < _CLOSED}
+
+    def _utilisations(self, candidates: Sequence[Candidate], positions: Sequence[int], now: float) -> list[float]:
+        known = self._quotas.states
+        return [
+            quota.score
+            if (quota := known.get(candidates[i].id)) is not None and now < quota.fresh_until
+            else self._refresh(candidates[i], now)
+            for i in positions
+        ]
 
     def absorb_state(self, peers: Sequence[Mapping[str, Sequence[float]]]) -> None:
         """Sum up what the peers have in flight; it replaces the last sum."""

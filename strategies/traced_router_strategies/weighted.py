@@ -4,8 +4,9 @@ Algorithm. Each deployment has a *next turn*; a deployment of weight w has a tur
 earliest turn is taken, and the deployment's next one is set 1 / w later. Deployments start half a
 turn in, so that a heavy one does not go several times before a light one has gone at all: weights
 5, 1, 1 give a a b a c a a or the like, as nginx's smooth weighted round robin does; equals are
-drawn. One that was away (cooling down, filtered out) comes back to the turn that it had, or half a
-turn in when that has passed, like one that is new: it is owed nothing.
+drawn. A score says how many of the group's calls a turn is away. One that was away (cooling down,
+filtered out) comes back to the turn that it had, or half a turn in when that has passed, like one
+that is new: it is owed nothing.
 
 Source. nginx's smooth weighted round robin (commit 52327e0627, 2012) for what it does; Envoy's
 earliest-deadline-first scheduler for how: in O(log n) rather than O(n). Its ancestor is stride
@@ -25,12 +26,12 @@ deployment is left out.
 
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from heapq import heapify, heapreplace
 from typing import Final
 
-from traced_router.strategy import Candidate, Decision, RoutingRequest
+from traced_router.strategy import Candidate, Decision, Reason, RoutingRequest
 from traced_router_strategies._inflight import InFlightStrategy
 from traced_router_strategies._roster import Roster
 from traced_router_strategies._table import Table
@@ -58,6 +59,7 @@ class _Turns:
         twin = copy(self)
         twin._heap = self._heap.copy()  # noqa: SLF001 - all else is replaced, never changed
         twin._roster = copy(self._roster)  # noqa: SLF001
+        twin._draw = float  # noqa: SLF001 - no lots are drawn that would be missed
         return twin
 
     def update(self, candidates: Sequence[Candidate]) -> None:
@@ -76,20 +78,28 @@ class _Turns:
         self._away = {id_: turns[id_] for id_ in waits if id_ not in self._periods}
 
     def take(self) -> tuple[str, float]:
-        """Whose turn it is, and how long after the last one."""
+        """Whose turn it is, and how long after the last one, in calls."""
         at, _, id_ = self._heap[0]
-        wait = at - self._now
+        wait = self.in_calls(at - self._now)
         self._now = at
         heapreplace(self._heap, (at + self._periods[id_], self._draw(), id_))
         return id_, wait
 
     def upcoming(self, taken: str) -> tuple[str, float] | None:
-        """Who would have been next, had it not been ``taken``'s turn, and after how long."""
+        """Who would have been next, had it not been ``taken``'s turn, and after how many calls."""
         others = [turn for turn in self._heap[:3] if turn[2] != taken]
         if not others:
             return None
         at, _, id_ = min(others)
-        return id_, at - self._now
+        return id_, self.in_calls(at - self._now)
+
+    def waits(self) -> dict[str, float]:
+        """Calls from the last turn to the next of each, by id."""
+        return {id_: self.in_calls(at - self._now) for at, _, id_ in self._heap}
+
+    def in_calls(self, wait: float) -> float:
+        """A wait as the number of the group's calls that it lasts."""
+        return wait * self._rate
 
     def share(self, id_: str) -> float:
         """Of the traffic, 0..1."""
@@ -140,16 +150,27 @@ class Weighted(InFlightStrategy):
     def peek(self, request: RoutingRequest, candidates: Sequence[Candidate]) -> Decision:
         """Whose turn it would be."""
         with self._lock:
-            turns = self._groups.states.get(request.model_group) or _Turns(self._rng.random)
-            return self._turn(turns.copied(), candidates)
+            return self._turn(self._copied(request), candidates)
+
+    def scores(self, request: RoutingRequest, candidates: Sequence[Candidate]) -> Mapping[str, float]:
+        """Calls from the last turn to the next of each, by id; one of weight 0 has none."""
+        with self._lock:
+            turns = self._copied(request)
+            turns.update(candidates)
+            return turns.waits()
+
+    def _copied(self, request: RoutingRequest) -> _Turns:
+        """The turns of the request's group, to be taken without being missed."""
+        return (self._groups.states.get(request.model_group) or _Turns(self._rng.random)).copied()
 
     def _turn(self, turns: _Turns, candidates: Sequence[Candidate]) -> Decision:
         turns.update(candidates)
         chosen, wait = turns.take()
         upcoming = turns.upcoming(chosen)
+        reason: Reason = "tie_random" if upcoming is not None and upcoming[1] == 0.0 else "lowest_score"
         return Decision(
             chosen,
-            "only_candidate" if len(candidates) == 1 else "lowest_score",
+            "only_candidate" if len(candidates) == 1 else reason,
             wait,
             "weight",
             None if upcoming is None else upcoming[0],

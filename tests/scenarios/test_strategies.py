@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import math
 import random
 from collections import Counter
 from collections.abc import Sequence
@@ -406,6 +407,153 @@ class TestFaults:
         assert "traced_router.chosen.score" not in attributes
 
 
+class Scoring(Script):
+    """Says what every candidate scores."""
+
+    def __init__(self, scores: Any, *ids: str) -> None:
+        super().__init__(*ids)
+        self.said = scores
+        self.asked: list[tuple[str, ...]] = []
+
+    def scores(self, request: RoutingRequest, candidates: Sequence[Candidate]) -> Any:
+        self.asked.append(tuple(c.id for c in candidates))
+        return self.said(candidates) if callable(self.said) else self.said
+
+
+THREE = {"dep-a": 4.0, "dep-b": 2.5, "dep-c": 3.25}
+
+
+class TestScores:
+    """Of all candidates, where they are listed."""
+
+    @pytest.fixture
+    def three(self, provider, two):
+        return [*two, provider.deployment("dep-c")]
+
+    async def test_each_is_listed_with_its_own(self, router, recorder, provider, three, waits):
+        strategy = Scoring(THREE, "dep-a", "dep-b")
+        provider.script("dep-a", [ServerError()])
+
+        await router(*three, routing_strategy=strategy, num_retries=1, disable_cooldowns=True).acompletion(
+            "gpt-4o", MESSAGES
+        )
+
+        assert_tree(
+            recorder,
+            span(
+                "router.chat gpt-4o",
+                children=[
+                    select("dep-a", **{"traced_router.candidates.total": 3, "traced_router.candidates.eligible": 3}),
+                    attempt("dep-a", "InternalServerError"),
+                    select(
+                        "dep-b",
+                        excluded=["already_tried"],
+                        events=[
+                            event(
+                                "traced_router.candidates",
+                                {
+                                    "ids": ("dep-b", "dep-c", "dep-a"),
+                                    "scores": (1.5, 3.25, ANY),
+                                    "excluded": ("", "", "already_tried"),
+                                },
+                            )
+                        ],
+                        **{"traced_router.candidates.total": 3, "traced_router.candidates.eligible": 2},
+                    ),
+                    attempt("dep-b"),
+                ],
+            ),
+        )
+        assert strategy.asked == [("dep-b", "dep-c")]
+
+    def test_nobody_asks_where_nothing_is_listed(self, chat, router, recorder, three):
+        strategy = Scoring(THREE)
+
+        chat(router(*three, routing_strategy=strategy))
+
+        assert strategy.asked == []
+
+    def test_a_table_has_them(self, router, three):
+        found = router(*three, routing_strategy=Scoring(THREE, "dep-b")).explain("gpt-4o", MESSAGES)
+
+        assert str(found).splitlines() == [
+            "gpt-4o: dep-b, by script, because lowest_score",
+            "   deployment  expected_seconds  excluded",
+            "→  dep-b       1.5",
+            "   dep-c       3.25",
+            "   dep-a       4",
+        ]
+
+    def test_of_more_than_are_listed_nobody_asks(self, router, provider):
+        strategy = Scoring({})
+
+        found = router(*(provider.deployment(f"dep-{i}") for i in range(17)), routing_strategy=strategy).explain(
+            "gpt-4o", MESSAGES
+        )
+
+        assert (found.chosen_id, strategy.asked) == ("dep-0", [])
+
+    @pytest.mark.usefixtures("tracing_may_fail")
+    @pytest.mark.parametrize("wrong", [None, lambda _: 1 / 0], ids=["none", "raises"])
+    def test_a_fault_costs_the_scores_and_no_more(self, wrong, chat, router, recorder, three, caplog):
+        strategy = Scoring(wrong, "dep-c")
+
+        chat(router(*three, routing_strategy=strategy, settings={"list_candidates": True}))
+
+        table = {"ids": ("dep-c", "dep-a", "dep-b"), "scores": (1.5, ANY, ANY), "excluded": ("", "", "")}
+        three_of_three = {"traced_router.candidates.total": 3, "traced_router.candidates.eligible": 3}
+        assert_tree(
+            recorder,
+            span(
+                "router.chat gpt-4o",
+                children=[
+                    select("dep-c", events=[event("traced_router.candidates", table)], **three_of_three),
+                    attempt("dep-c"),
+                ],
+            ),
+        )
+        assert (strategy.open, strategy.statuses) == ([], [("dep-c", "ok")])
+        assert "tracing failed in strategy" in caplog.text
+
+    def test_what_is_no_score_is_left_out(self, router, three):
+        odd = {"dep-a": "much", "dep-b": float("inf"), "dep-c": 7, "nobody": 1.0}
+
+        found = router(*three, routing_strategy=Scoring(odd)).explain("gpt-4o", MESSAGES)
+
+        assert {c.id: c.score for c in found.candidates} == {"dep-a": 1.5, "dep-c": 7.0, "dep-b": None}
+
+    @pytest.mark.parametrize(
+        ("name", "unit"),
+        [
+            ("bounded-hash", "hash"),
+            ("cost-slo", "cost"),
+            ("least-expected-completion", "expected_seconds"),
+            ("least-in-flight", "inflight"),
+            ("p2c-peak-ewma", "latency"),
+            ("prefix-affinity", "expected_seconds"),
+            ("quota-aware", "usage"),
+            ("weighted", "weight"),
+        ],
+    )
+    def test_each_installed_strategy_says_them(self, name, unit, chat, router, recorder, three):
+        made = router(*three, routing_strategy=name, settings={"list_candidates": True})
+
+        for _ in range(4):
+            chat(made)
+        found = made.explain("gpt-4o", MESSAGES)
+
+        assert found.rank_by == unit
+        assert sorted(c.id for c in found.candidates if c.score is not None) == ["dep-a", "dep-b", "dep-c"]
+        if found.considered == 3:
+            scores = [c.score for c in found.candidates]
+            assert scores == sorted(scores)
+        for selection in recorder.spans():
+            if selection.name.startswith("router.select"):
+                [listing] = selection.events
+                assert all(map(math.isfinite, listing.attributes["scores"]))
+                assert listing.attributes["ids"][0] == selection.attributes["litellm.deployment.id"]
+
+
 class TestTheReservation:
     """Given back exactly once, where the attempt really ends."""
 
@@ -734,6 +882,7 @@ class TestExplained:
             chosen_id="dep-b",
             rank_by="expected_seconds",
             candidates=(ExplainedCandidate("dep-b", 1.5, chosen=True), ExplainedCandidate("dep-a")),
+            considered=2,
         )
         assert str(found).splitlines() == [
             "gpt-4o: dep-b, by script, because lowest_score",
@@ -753,6 +902,16 @@ class TestExplained:
 
         picks = [s.attributes["litellm.deployment.id"] for s in recorder.spans() if s.name.startswith("router.select")]
         assert Counter(picks) == {"dep-a": 4, "dep-b": 4}
+
+    def test_it_says_when_not_all_were_looked_at(self, explain, router, provider, two):
+        found = explain(
+            router(*two, provider.deployment("dep-c"), routing_strategy="p2c-peak-ewma"), "gpt-4o", MESSAGES
+        )
+
+        assert found.considered == 2
+        assert str(found).splitlines()[0] == (
+            f"gpt-4o: {found.chosen_id}, by p2c-peak-ewma, because cold_start, 2 of 3 looked at"
+        )
 
     def test_one_of_litellms(self, explain, router, two):
         found = explain(router(*two, routing_strategy="simple-shuffle"), "gpt-4o", MESSAGES)

@@ -29,8 +29,8 @@ def test_interleaves_as_smooth_weighted_round_robin(desk, group):
 def test_explains_the_turn(desk, group):
     decision = desk.pick(group(3, weight=[5.0, 1.0, 1.0]))
     assert (decision.id, decision.reason, decision.rank_by) == ("a", "lowest_score", "weight")
-    assert decision.score == pytest.approx(0.1)
-    assert (decision.runner_up_id in "bc", decision.runner_up_score) == (True, pytest.approx(0.5))
+    assert decision.score == pytest.approx(0.7)  # of the turns, half of one in 7 / 5
+    assert (decision.runner_up_id in "bc", decision.runner_up_score) == (True, pytest.approx(3.5))
     assert decision.attributes == {"share": pytest.approx(5.0 / 7.0)}
     assert (decision.considered, decision.inflight) == (3, 0)
 

@@ -189,6 +189,56 @@ def test_a_strategy_that_waits_is_not_waited_for():
     waiting.set()
 
 
+class Open(Fair):
+    """Says what each scores, too."""
+
+    def scores(self, request: RoutingRequest, candidates: Sequence[Candidate]) -> Mapping[str, float]:
+        return {one.id: self.counts.get(one.id, 0) for one in candidates}
+
+
+def test_scores_need_not_be_said_but_can():
+    assert check_strategy(Open, ids=400) == []
+    short = with_method("scores", lambda self, _, some: {one.id: self.counts.get(one.id, 0) for one in some[:9]}, Open)
+    assert check_strategy(short, ids=400) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda _: None, "scores() answered None, expected a mapping"),
+        (lambda said: {**said, "nobody": 1.0}, "scores() has 'nobody', which is none of the candidates"),
+        (lambda said: {**said, "a": float("inf")}, "scores() has [inf, 0, 0, 0, 0, 0, 0, 0], expected finite numbers"),
+        (lambda said: {**said, "a": "0"}, "scores() has ['0', 0, 0, 0, 0, 0, 0, 0], expected finite numbers"),
+        (
+            lambda said: {id_: load + 1 for id_, load in said.items()},
+            "scores() has 1 for the chosen one, whose score is 0",
+        ),
+        (lambda _: {}, "scores() has None for the chosen one, whose score is 0"),
+        (
+            lambda said: {**said, max(said, key=said.get): -1},
+            "reason is 'lowest_score', and scores() has a lower one than the chosen one's",
+        ),
+    ],
+)
+def test_scores_fit_the_pick(change, message):
+    kind = with_method("scores", lambda self, *args: change(Open.scores(self, *args)))
+    found = check_strategy(kind, ids=400)
+    assert message in [one.message for one in found]
+    assert {one.rule for one in found} == {"scores_as_it_picks"}
+
+
+def test_asking_for_scores_changes_nothing():
+    def scores(self, request, candidates):
+        self.rng.random()
+        return Open.scores(self, request, candidates)
+
+    [violation] = check_strategy(with_method("scores", scores), ids=400)
+    assert (violation.rule, violation.message) == (
+        "scores_as_it_picks",
+        "other picks follow when scores() is asked than when it is not: it must not change anything",
+    )
+
+
 # --- over a life -----------------------------------------------------------------------------
 
 

@@ -23,7 +23,7 @@ from contextlib import nullcontext
 from cProfile import Profile
 from dataclasses import dataclass, replace
 from functools import partial
-from math import inf, isfinite, nan
+from math import inf, isclose, isfinite, nan
 from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any, Final, TypeAlias, cast, get_args, overload
@@ -242,6 +242,54 @@ def _wrong_facts(decision: Decision) -> Iterator[str]:
             yield "an attribute is called 'name', which is reserved"
         if type(value) not in (str, int, float, bool):
             yield f"attribute {key!r} is a {type(value).__name__}, expected str, int, float or bool"
+
+
+def scores_as_it_picks(bench: Bench) -> Iterator[str]:
+    """What it says that each candidate scores fits what it picks, and asking changes nothing."""
+    group = [
+        replace(one, weight=1.0 + turn, input_cost_per_token=1e-6 * (1 + turn % 3))
+        for turn, one in enumerate(make_candidates(8))
+    ]
+    picks: list[list[str]] = []
+    for asking in _YES_OR_NO:
+        desk, draw = bench.desk(seed=3), random.Random(5)  # noqa: S311 - the calls shall repeat themselves
+        ask = getattr(desk.strategy, "scores", None)
+        if ask is None:
+            return
+        picks.append([])
+        for turn in range(240):
+            request = _varied(turn, group, desk.clock.now)
+            said = ask(request, group.copy()) if asking else None
+            decision = desk.pick(group, request)
+            if asking:
+                yield from _wrong_scores(said, decision, {one.id for one in group})
+            picks[-1].append(decision.id)
+            desk.start(decision.id, request)
+            desk.clock.advance(0.2 * draw.random())
+            if turn % 12 > draw.randrange(12):
+                desk.finish(draw.choice(desk.open), draw.choice(("ok", "ok", "error")), output_tokens=100)
+    if picks[0] != picks[1]:
+        yield "other picks follow when scores() is asked than when it is not: it must not change anything"
+
+
+def _wrong_scores(said: object, decision: Decision, ids: set[str]) -> Iterator[str]:
+    if not isinstance(said, Mapping):
+        yield f"scores() answered {said!r}, expected a mapping"
+        return
+    scores = cast("Mapping[object, object]", said)
+    for id_ in scores.keys() - ids:
+        yield f"scores() has {id_!r}, which is none of the candidates"
+    numbers = [value for value in scores.values() if isinstance(value, int | float) and isfinite(value)]
+    if len(numbers) < len(scores):
+        yield f"scores() has {_short(list(scores.values()))}, expected finite numbers"
+        return
+    own = cast("float | None", scores.get(decision.id))
+    if own is None or (decision.score is not None and not isclose(own, decision.score, abs_tol=1e-12)):
+        yield f"scores() has {own} for the chosen one, whose score is {decision.score}"
+        return
+    won = decision.reason in ("lowest_score", "tie_random") and decision.considered in (None, len(ids))
+    if won and min(numbers) < own:
+        yield f"reason is {decision.reason!r}, and scores() has a lower one than the chosen one's"
 
 
 # --- over a life -----------------------------------------------------------------------------
@@ -569,6 +617,7 @@ _BASICS: Final[tuple[Rule, ...]] = (has_the_interface, picks_one_of_the_candidat
 
 _RULES: Final[tuple[Rule, ...]] = (
     *_BASICS,
+    scores_as_it_picks,
     repeats_itself,
     counts_what_is_in_flight,
     bears_deployments_that_come_and_go,
