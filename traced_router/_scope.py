@@ -106,7 +106,6 @@ class Scope:
         self._group: str | None = None
         self._picked = False
         self._kwargs: Mapping[str, object] = _NO_PARAMETERS
-        self._token: Token[Context] | None = None
         self._promise: Promise | None = None
         self._kept: Promise | None = None
 
@@ -116,7 +115,7 @@ class Scope:
         """The function starts."""
         self.call.end_backoff()
         self._context = with_frame(Frame(self.call, self.hop, self), self.call.parent_context(self.hop))
-        self._token = attach(self._context)
+        self._token: Token[Context] = attach(self._context)
 
     def resume(self) -> None:
         """The provider is through: what litellm does next is no part of an attempt, unless that has a stream."""
@@ -126,8 +125,7 @@ class Scope:
     def leave(self) -> None:
         """The function is over: whatever was attached inside it is undone with its own frame."""
         self._break_promise()
-        if self._token is not None:
-            detach(self._token)
+        detach(self._token)
 
     # --- what a strategy wants to hear -------------------------------------------------------
 

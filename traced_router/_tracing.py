@@ -160,7 +160,7 @@ class RouterTracing:
             return None
         if isinstance(call, Unrecorded):
             return UnrecordedEdge(call.context)
-        return Edge(self, call, Scope(call, None, operation, self.reader))
+        return Edge(call, Scope(call, None, operation, self.reader))
 
     def _delegates(self, call: Call, operation: str) -> bool:
         # ``acompletion`` hands on to ``schedule_acompletion`` and back before anything happens;
@@ -302,26 +302,17 @@ class UnrecordedEdge:
 class Edge:
     """A public call, from the moment it comes in until the caller has the whole answer."""
 
-    __slots__ = ("_call", "_handled", "_scope", "_tracing")
+    __slots__ = ("_call", "_handled", "_scope")
 
-    def __init__(self, tracing: RouterTracing, call: Call, scope: Scope) -> None:
+    def __init__(self, call: Call, scope: Scope) -> None:
         self._handled = sys.exception()
-        self._tracing = tracing
         self._call = call
         self._scope = scope
         scope.enter()
 
-    @property
-    def guard(self) -> Guard:
-        """Where faults go."""
-        return self._tracing.guard
-
     def returned(self, result: Any) -> Any:
         """The call has its answer, or the stream of it; what the caller is to get."""
-        try:
-            self._scope.returned(result)
-        except Exception as fault:  # noqa: BLE001  # the caller gets the answer in any case
-            self.guard.report("request", fault)
+        self._scope.returned(result)
         self._scope.leave()
         if not is_stream(result):
             self._call.finish("ok")
@@ -332,10 +323,7 @@ class Edge:
     def raised(self, error: BaseException) -> None:
         """The call has failed, or was left."""
         error = _torn_down(error, self._handled) or error
-        try:
-            self._scope.raised(error)
-        except Exception as fault:  # noqa: BLE001  # the caller gets its own error in any case
-            self.guard.report("request", fault)
+        self._scope.raised(error)
         self._scope.leave()
         if isinstance(error, asyncio.CancelledError):
             self._call.finish("cancelled")
