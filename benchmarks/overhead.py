@@ -1,7 +1,7 @@
 """What tracing costs: CPU and wall time that a traced call adds to a plain one.
 
     python benchmarks/overhead.py            # all of it, under 10 minutes
-    python benchmarks/overhead.py --quick    # under 60 seconds
+    python benchmarks/overhead.py --quick    # about a minute
 
 One process per contender, stepped in turn, block by block: litellm's routers charge each other
 when they share a process, because each adds its callbacks to global lists. A figure is the median
@@ -9,8 +9,9 @@ of the differences between a contender's block and the plain router's block besi
 quartiles of those differences as its spread.
 
 Contenders: the plain router; the traced one, recording into a batch processor whose exporter
-drops; the same with the sampler off; the same without an SDK. The floor is the SDK alone, starting
-and ending the very spans that a traced call makes, with their attributes.
+drops; the same with all metrics; the same with the sampler off; the same without an SDK. The floor is
+the SDK alone, starting and ending the very spans that a traced call makes, with their attributes; the
+metrics' floor makes the very measurements, too.
 """
 
 # litellm and matplotlib are typed in part; mypy, strict too, watches where that spreads.
@@ -41,6 +42,9 @@ ANSWER: Final = "The sky is blue because short waves scatter more."
 SHORT, LONG = 300, 3_000
 """Characters of a mocked stream; litellm cuts a mock into chunks of three."""
 CHARACTERS_PER_CHUNK: Final = 3
+FLOORS: Final = ("floor", "metrics floor")
+FLOORED: Final = ("traced", "metrics")
+"""The contenders that stand on them."""
 
 
 # --- a contender's process -----------------------------------------------------------------------
@@ -68,9 +72,17 @@ def _router(contender: str) -> Any:
 
     if contender == "no sdk":
         return TracedRouter(model_list=deployments, num_retries=0)
+    meters = _meter_provider() if contender == "metrics" else None
     provider = TracerProvider(sampler=ALWAYS_OFF) if contender == "sampler off" else TracerProvider()
     provider.add_span_processor(BatchSpanProcessor(_dropping_exporter()))
-    return TracedRouter(model_list=deployments, num_retries=0, tracer_provider=provider)
+    return TracedRouter(model_list=deployments, num_retries=0, tracer_provider=provider, meter_provider=meters)
+
+
+def _meter_provider() -> Any:
+    from opentelemetry.sdk.metrics import MeterProvider
+    from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+
+    return MeterProvider([InMemoryMetricReader()])
 
 
 def _dropping_exporter() -> Any:
@@ -83,8 +95,8 @@ def _dropping_exporter() -> Any:
     return Drop()
 
 
-async def _spans_of_a_call() -> list[tuple[str, Any, dict[str, Any]]]:
-    """Name, kind and attributes of the spans of one traced call, the request's first."""
+async def _traced_call() -> Any:
+    """The recorder of one traced call."""
     from traced_router import TracedRouter
     from traced_router.testing import Recorder
 
@@ -93,19 +105,48 @@ async def _spans_of_a_call() -> list[tuple[str, Any, dict[str, Any]]]:
         model_list=[{"model_name": "group", "litellm_params": {"model": "openai/gpt-4o", "api_key": "none"}}],
         num_retries=0,
         tracer_provider=recorder.provider,
+        meter_provider=recorder.meter_provider,
     )
     await router.acompletion("group", MESSAGES, mock_response=ANSWER)
-    spans = sorted(recorder.spans(), key=lambda s: s.start_time or 0)
-    return [(s.name, s.kind, dict(s.attributes or {})) for s in spans]
+    return recorder
 
 
-async def _floor() -> Callable[[], Awaitable[object]]:
-    """The SDK alone, making the spans of one call."""
+def _measurements(recorder: Any) -> Callable[[Any], None]:
+    """What makes the measurements of one call anew, in a context."""
+    from traced_router._names import COUNTER, HISTOGRAM, METRICS
+
+    meter = _meter_provider().get_meter("floor")
+    made: list[tuple[Callable[..., None], float, dict[str, Any]]] = []
+    for name, points in recorder.metrics().items():
+        metric = METRICS[name]
+        for point in points:
+            keys = dict(point.attributes)
+            if metric.kind == HISTOGRAM:
+                histogram = meter.create_histogram(name, explicit_bucket_boundaries_advisory=metric.bounds)
+                made.append((histogram.record, point.sum, keys))
+            elif metric.kind == COUNTER:
+                made.append((meter.create_counter(name).add, point.value, keys))
+            else:
+                add = meter.create_up_down_counter(name).add
+                made += [(add, 1, keys), (add, -1, keys)]
+
+    def measure(context: Any) -> None:
+        for write, amount, keys in made:
+            write(amount, keys, context)
+
+    return measure
+
+
+async def _floor(*, metrics: bool) -> Callable[[], Awaitable[object]]:
+    """The SDK alone, making the spans of one call, and its measurements."""
     from opentelemetry import trace
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-    (name, kind, attributes), *children = await _spans_of_a_call()
+    recorder = await _traced_call()
+    spans = sorted(recorder.spans(), key=lambda s: s.start_time or 0)
+    (name, kind, attributes), *children = [(s.name, s.kind, dict(s.attributes or {})) for s in spans]
+    measure = _measurements(recorder) if metrics else None
     provider = TracerProvider()
     provider.add_span_processor(BatchSpanProcessor(_dropping_exporter()))
     tracer = provider.get_tracer("floor")
@@ -115,14 +156,16 @@ async def _floor() -> Callable[[], Awaitable[object]]:
         under = trace.set_span_in_context(request)
         for child_name, child_kind, child_attributes in children:
             tracer.start_span(child_name, under, child_kind, child_attributes).end()
+        if measure is not None:
+            measure(under)
         request.end()
 
     return call
 
 
 async def _calls(contender: str) -> dict[str, Callable[[], Awaitable[object]]]:
-    if contender == "floor":
-        return {"call": await _floor()}
+    if contender in FLOORS:
+        return {"call": await _floor(metrics=contender == "metrics floor")}
     router = _router(contender)
 
     async def call() -> object:
@@ -232,7 +275,7 @@ def _compare(contenders: Sequence[Contender], concurrency: int, blocks: int, cal
         pairs["plain"].append((plain["cpu"], plain["wall"]))
         for contender in contenders[1:]:
             own = contender.block("call", calls, concurrency)
-            base = (0.0, 0.0) if contender.name == "floor" else (plain["cpu"], plain["wall"])
+            base = (0.0, 0.0) if contender.name in FLOORS else (plain["cpu"], plain["wall"])
             pairs[contender.name].append((own["cpu"] - base[0], own["wall"] - base[1]))
     return [_figure(name, concurrency, found) for name, found in pairs.items()]
 
@@ -265,7 +308,7 @@ def _growth(traced: Contender, calls: int) -> float:
 def _table(figures: Sequence[Figure]) -> str:
     rows = [f"{'contender':<14} {'concurrency':>11} {'CPU µs':>9} {'spread':>15} {'wall µs':>9}"]
     for f in figures:
-        what = "per call" if f.contender == "plain" else "added" if f.contender != "floor" else "alone"
+        what = "per call" if f.contender == "plain" else "added" if f.contender not in FLOORS else "alone"
         spread = f"{f.cpu_low:.0f} … {f.cpu_high:.0f}"
         rows.append(f"{f.contender:<14} {f.concurrency:>11} {f.cpu:>9.0f} {spread:>15} {f.wall:>9.0f}  {what}")
     return "\n".join(rows)
@@ -280,7 +323,7 @@ def _plot(figures: Sequence[Figure], path: Path) -> bool:
     from matplotlib import pyplot as plt
 
     shown = [f for f in figures if f.contender != "plain"]
-    chart, axes = plt.subplots(figsize=(8, 3.5), layout="constrained")
+    chart, axes = plt.subplots(figsize=(8, 4), layout="constrained")
     for offset, concurrency in ((-0.2, 1), (0.2, 20)):
         own = [f for f in shown if f.concurrency == concurrency]
         positions = [i + offset for i in range(len(own))]
@@ -299,7 +342,7 @@ def _plot(figures: Sequence[Figure], path: Path) -> bool:
 def main() -> int:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="fewer blocks: under 60 seconds")
+    parser.add_argument("--quick", action="store_true", help="fewer blocks: about a minute")
     parser.add_argument(
         "--rss-calls", type=int, default=None, help="calls of the memory check (100,000; 2,000 when quick)"
     )
@@ -310,7 +353,8 @@ def main() -> int:
         asyncio.run(_contend(chosen.contend))
         return 0
     blocks, calls = (6, 40) if chosen.quick else (25, 80)
-    contenders = [Contender(name) for name in ("plain", "traced", "sampler off", "no sdk", "floor")]
+    names = ("plain", "traced", "metrics", "sampler off", "no sdk", *FLOORS)
+    contenders = [Contender(name) for name in names]
     try:
         figures = [f for concurrency in (1, 20) for f in _compare(contenders, concurrency, blocks, calls)]
         chunk = _per_chunk(contenders[0], contenders[1], max(3, blocks // 3), 4 if chosen.quick else 10)
@@ -318,14 +362,17 @@ def main() -> int:
     finally:
         for contender in contenders:
             contender.stop()
-    floors = {f.concurrency: f.cpu for f in figures if f.contender == "floor"}
-    ratios = {f.concurrency: f.cpu / floors[f.concurrency] for f in figures if f.contender == "traced"}
+    cpu = {(f.contender, f.concurrency): f.cpu for f in figures}
+    ratios = {
+        floor: {c: cpu[name, c] / cpu[floor, c] for c in (1, 20)} for floor, name in zip(FLOORS, FLOORED, strict=True)
+    }
     versions = {name: version(name) for name in ("litellm", "opentelemetry-sdk")} | {
         "python": platform.python_version()
     }
     print(f"seed {SEED}, {blocks} blocks of {calls} calls, {versions}")
     print(_table(figures))
-    print("traced / floor: " + ", ".join(f"{r:.2f} at concurrency {c}" for c, r in ratios.items()))
+    for floor, name in zip(FLOORS, FLOORED, strict=True):
+        print(f"{name} / {floor}: " + ", ".join(f"{r:.2f} at concurrency {c}" for c, r in ratios[floor].items()))
     print(f"added per chunk of a stream: {chunk:.2f} µs of CPU")
     print(f"resident set: {growth:+.1f} bytes per call")
     chosen.out.mkdir(parents=True, exist_ok=True)
@@ -333,7 +380,8 @@ def main() -> int:
         "seed": SEED,
         "versions": versions,
         "figures": [asdict(f) for f in figures],
-        "ratio_to_floor": ratios,
+        "ratio_to_floor": ratios["floor"],
+        "ratio_to_metrics_floor": ratios["metrics floor"],
         "microseconds_per_chunk": chunk,
         "bytes_per_call": growth,
     }
