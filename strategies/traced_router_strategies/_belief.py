@@ -308,14 +308,15 @@ class Deployment:
     def _guess(self, now: float) -> None:
         """Nothing is known here yet: as others found it, else worth a first call, and no more while that is out."""
         crowd = self._crowd() + 1.0
-        self.fresh_until = now + self._group.allowance.look  # what is typical may become known
+        typical = self._group.typical.value
+        self.fresh_until = now + self._group.allowance.look if typical else now  # what is typical may become known
         if self._heard.weight > 0.0:
             self.seconds = cost = self._heard.seconds
             self.reason = "lowest_score"
         else:
             pairs = zip(self._belief.odds, CAPACITIES, strict=True)
             load = sum(odd * max(1.0, crowd / capacity) for odd, capacity in pairs)
-            self.seconds = (self._group.typical.value or 1.0) * self._unit * load
+            self.seconds = (typical or 1.0) * self._unit * load
             cost = self.seconds * (crowd if self.inflight else HOPE)
             self.reason = "cold_start"
         if self._failure_rate > 0.0:

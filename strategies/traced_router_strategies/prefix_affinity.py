@@ -103,8 +103,9 @@ class _Deployment:
         self.trial = False
         if self.pace.weight <= 0.0:  # worth a first call, after which every one that is out counts twice
             load = crowd / _alone(1.0, crowd) if self.inflight else HOPE
-            self.score = (group.pace.value or 1.0) * load
-            self.fresh_until = now + group.allowance.look  # what is usual may become known
+            usual = group.pace.value
+            self.score = (usual or 1.0) * load
+            self.fresh_until = now + group.allowance.look if usual else now  # what is usual may become known
             return
         self.score = score = self.pace.value * (crowd + _SOFTENING) / (self._crowd.value + _SOFTENING)
         if crowd <= 1.0:

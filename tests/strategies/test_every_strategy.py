@@ -250,6 +250,22 @@ def test_a_cold_start_is_no_stampede(kind, clock):
     assert len(counts) == 8
 
 
+@pytest.mark.parametrize("name", ["least-expected-completion", "prefix-affinity"])
+def test_those_that_rank_by_time_try_everyone_however_fast_the_first_one_was(name, clock):
+    (kind,) = (one for one in KINDS if one.name == name)
+    strategy = kind(clock=clock, rng=random.Random(4))
+    tried = []
+    for turn in range(3):
+        request = RoutingRequest("group", affinity=lambda turn=turn: f"s{turn}")
+        decision = strategy.pick(request, candidates(3))
+        ticket = Ticket(decision.id, "group", clock(), request)
+        strategy.started(ticket)
+        clock.now += 0.02
+        strategy.finished(ticket, Outcome("ok", 0.02, clock(), input_tokens=10, output_tokens=10))
+        tried.append(decision.id)
+    assert sorted(tried) == ["d0", "d1", "d2"]
+
+
 @every
 def test_peers_replace_each_other_and_vanish(kind, clock):
     ours, theirs = (kind(clock=clock, rng=random.Random(seed)) for seed in (1, 2))
