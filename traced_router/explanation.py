@@ -74,7 +74,10 @@ class Explanation:
         rows = [("", "deployment", self.rank_by or "score", "excluded"), *map(_row, self.candidates)]
         widths = [max(len(row[i]) for row in rows) for i in range(4)]
         table = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-        facts = [f"{name} = {value}" for name, value in self.attributes.items()]
+        facts = [
+            f"{name} = {value:.4g}" if isinstance(value, float) else f"{name} = {value}"
+            for name, value in self.attributes.items()
+        ]
         return "\n".join([", ".join([head, *told]), *table, *facts])
 
 

@@ -120,8 +120,8 @@ class Deployment:
 
     __slots__ = (
         "_alarm", "_belief", "_clocks", "_echo", "_facts", "_failure_rate", "_failure_seconds", "_first",
-        "_first_samples", "_first_usual", "_flights", "_group", "_heard", "_lone", "_mix", "_overdue", "_pace",
-        "_stragglers", "_trials", "_unit", "_usual", "closed_for", "costs", "fresh_until", "id", "index",
+        "_first_samples", "_first_usual", "_flights", "_group", "_heard", "_lone", "_looked_at", "_mix", "_overdue",
+        "_pace", "_stragglers", "_trials", "_unit", "_usual", "closed_for", "costs", "fresh_until", "id", "index",
         "inflight", "likely", "reason", "seconds", "throttle",
     )  # fmt: skip
 
@@ -153,6 +153,7 @@ class Deployment:
         self._heard = NOTHING
         self._echo = 0.0
         self._facts: Mapping[str, AttributeValue] | None = None
+        self._looked_at = now
         self.closed_for = 0.0
 
     # --- what happens to it ------------------------------------------------------------------
@@ -226,6 +227,7 @@ class Deployment:
     def refresh(self, now: float) -> None:
         """Compute the costs anew, and until when they hold."""
         self._facts = None
+        self._looked_at = now
         self._advance(now)
         self._unit = self._group.work.mean_work
         if self._mix:
@@ -253,13 +255,14 @@ class Deployment:
         return (float(self.inflight), seconds, fresh, self._alarm.expected, self._alarm.ended)
 
     def _tell(self) -> dict[str, AttributeValue]:
-        facts: dict[str, AttributeValue] = {
-            "samples": int(self._pace.samples),
-            "light_load_seconds": round(self._lone * self._unit, 4),
-            "capacity": min(1e6, CAPACITIES[self._belief.main]),
-            "overdue": round(self._overdue, 3),
-            "failure_rate": round(self._failure_rate, 3),
-        }
+        facts: dict[str, AttributeValue] = {"samples": int(self._pace.samples)}
+        if self._mix:
+            facts["light_load_seconds"] = round(self._lone * self._unit, 4)
+            facts["capacity_calls"] = min(1e6, CAPACITIES[self._belief.main])
+            facts["overdue_ratio"] = round(self._overdue, 3)
+        facts["failure_rate"] = round(self._failure_rate, 3)
+        if self.reason == "probe":
+            facts["idle_seconds"] = round(self._looked_at - self._trials.idle_since, 3)
         if self._heard.routers:
             facts["routers_heard"] = self._heard.routers
             facts["inflight_elsewhere"] = int(self._heard.inflight)

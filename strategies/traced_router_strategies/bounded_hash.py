@@ -200,7 +200,7 @@ class BoundedHash(InFlightStrategy):
             passed + 1 + (runner_up is not None),
             self._mine.get(chosen, 0),
             None,
-            {"bound": ring.room(position, self._factor), "full_ones_passed": passed},
+            {"bound_calls": ring.room(position, self._factor), "full_ones_passed": passed},
         )
 
     def _emptier_of_two(self, candidates: Sequence[Candidate]) -> Decision:

@@ -145,8 +145,8 @@ def _explain(
     facts: dict[str, AttributeValue] = {
         **chosen.facts,
         "budget_seconds": budget,
-        "careful_seconds": seconds * _careful(room),
-        "in_time": in_time,
+        "p90_seconds": seconds * _careful(room),
+        "candidates_in_time": in_time,
     }
     return Decision(
         chosen.id,

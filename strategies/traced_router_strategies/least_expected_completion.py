@@ -101,8 +101,10 @@ class LeastExpectedCompletion(ForecastingStrategy):
         with self._lock:
             now = self.clock()
             room = self._room(request.model_group)
+            refused = 0
             if request.attempt > 1:
-                candidates = self._calm(candidates, now)
+                calm = self._calm(candidates, now)
+                candidates, refused = calm, len(candidates) - len(calm)
             size = _size(room, request)
             indices: Sequence[int] = range(len(candidates))
             if len(indices) > self._full_scan:
@@ -110,7 +112,7 @@ class LeastExpectedCompletion(ForecastingStrategy):
             ranked = self._rank(room, candidates, indices, request.stream, now)
             if size.left:
                 ranked = self._follow_prefix(ranked, candidates, size, request.stream)
-            return _explain(ranked, size, len(indices))
+            return _explain(ranked, size, len(indices), refused)
 
     def scores(self, request: RoutingRequest, candidates: Sequence[Candidate]) -> Mapping[str, float]:
         """Seconds that the call would cost, by id; without those that would refuse, and for a retry those that did."""
@@ -229,7 +231,7 @@ def _size(room: Room, request: RoutingRequest) -> Size:
     return _TYPICAL
 
 
-def _explain(ranked: _Ranked, size: Size, considered: int) -> Decision:
+def _explain(ranked: _Ranked, size: Size, considered: int, refused: int) -> Decision:
     """Why this one."""
     best, cost, second, second_cost = ranked
     reason: Reason = best.reason
@@ -238,14 +240,16 @@ def _explain(ranked: _Ranked, size: Size, considered: int) -> Decision:
     if size.left:
         share = size.left.get(best.id, 1.0)
         seconds *= share
-        facts = {**facts, "work_left": share}
+        facts = {**facts, "work_left_share": round(share, 3)}
         if reason == "lowest_score":
             reason = "affinity_hit" if best.id in size.left else "affinity_spill"
     elif reason == "lowest_score" and second_cost == cost:
         reason = "tie_random"
+    if refused:
+        facts = {**facts, "refused_lately": refused}
     return Decision(
         best.id,
-        "only_candidate" if second is None else reason,
+        "only_candidate" if second is None and not refused else reason,
         cost * size.scale if cost < CLOSED else seconds + best.closed_for,
         "expected_seconds",
         None if second is None else second.id,

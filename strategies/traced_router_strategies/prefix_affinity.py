@@ -289,15 +289,17 @@ def _decide(
     work: float,
     considered: int,
 ) -> Decision:
-    facts: dict[str, AttributeValue] = {"pace": round(chosen.pace.value, 4), "work": round(work, 4)}
+    facts: dict[str, AttributeValue] = {"work_units": round(work, 4)}
     reason: Reason = "tie_random" if choice.tied else "lowest_score"
     share = 1.0
     if left is not None:
         reason = "affinity_hit" if chosen.id in left else "affinity_spill"
         share = left.get(chosen.id, 1.0)
-        facts["work_left"] = round(share, 3)
+        facts["work_left_share"] = round(share, 3)
     known = chosen.pace.weight > 0.0
-    if not known:
+    if known:
+        facts["seconds_per_unit"] = round(chosen.pace.value, 4)
+    else:
         reason = "cold_start"
     return Decision(
         chosen.id,

@@ -31,6 +31,7 @@ import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from math import inf
+from operator import itemgetter
 from typing import Final, NamedTuple
 
 from traced_router.strategy import AttributeValue, Candidate, Decision, Outcome, Reason, RoutingRequest, Ticket
@@ -92,18 +93,21 @@ class _Quota:
     Attributes:
         window: what this router has used of them.
         throttle: what the provider says of them.
-        score: utilisation, 0..1 and beyond.
+        used: utilisation, 0..1 and beyond.
+        tightest: the limit that it is of, ``requests`` or ``tokens``.
+        score: by which it is ranked.
         fresh_until: until when it holds if nothing happens.
         closed_for: seconds until the deployment lets calls through.
         inflight: calls of this router.
     """
 
-    __slots__ = ("closed_for", "fresh_until", "inflight", "score", "throttle", "window")
+    __slots__ = ("closed_for", "fresh_until", "inflight", "score", "throttle", "tightest", "used", "window")
 
     def __init__(self) -> None:
         self.window = _Window()
         self.throttle = Throttle()
-        self.score = 0.0
+        self.score = self.used = 0.0
+        self.tightest = "requests"
         self.fresh_until = -inf
         self.closed_for = 0.0
         self.inflight = 0
@@ -112,11 +116,12 @@ class _Quota:
         """The utilisation with one more call of so many tokens."""
         self.window.slide(now)
         throttle, window = self.throttle, self.window
-        used = [
-            _used(throttle.requests, candidate.rpm, window.requests + elsewhere, 1.0, now),
-            _used(throttle.tokens, candidate.tpm, window.tokens + elsewhere * tokens, tokens, now),
-        ]
-        self.score = max(used) + _PER_CALL * (self.inflight + elsewhere)
+        self.tightest, self.used = max(
+            ("requests", _used(throttle.requests, candidate.rpm, window.requests + elsewhere, 1.0, now)),
+            ("tokens", _used(throttle.tokens, candidate.tpm, window.tokens + elsewhere * tokens, tokens, now)),
+            key=itemgetter(1),
+        )
+        self.score = self.used + _PER_CALL * (self.inflight + elsewhere)
         self.closed_for = throttle.opens_in(now, tokens) if throttle.armed else 0.0
         if self.closed_for > 0.0:
             self.score = _CLOSED + self.closed_for
@@ -203,16 +208,18 @@ class QuotaAware(InFlightStrategy):
             "requests_last_minute": quota.window.requests,
             "tokens_last_minute": quota.window.tokens,
         }
+        if quota.used > 0.0:
+            facts["tightest_limit"] = quota.tightest
         if quota.closed_for > 0.0:
-            facts["rate_limited_seconds"] = quota.closed_for
+            facts["rate_limited_seconds"] = round(quota.closed_for, 3)
         reason: Reason = "tie_random" if choice.tied else "lowest_score"
         return Decision(
             id_,
             "only_candidate" if second is None else reason,
-            choice.score,
+            choice.score if choice.score < _CLOSED else quota.used,
             "usage",
             None if second is None else candidates[second].id,
-            choice.second_score,
+            None if choice.second_score is None or choice.second_score >= _CLOSED else choice.second_score,
             considered,
             self._mine.get(id_, 0),
             None,

@@ -178,5 +178,5 @@ class Weighted(InFlightStrategy):
             len(candidates),
             self._mine.get(chosen, 0),
             None,
-            {"share": turns.share(chosen)},
+            {"traffic_share": round(turns.share(chosen), 4)},
         )

@@ -20,7 +20,7 @@ def test_the_same_key_meets_the_same_deployment(desk, group):
     first = desk.pick(group(8), key="k")
     assert (first.reason, first.rank_by, first.score, first.inflight) == ("affinity_hit", "hash", 0.0, 0)
     assert first.runner_up_score == 1.0
-    assert first.attributes == {"bound": 1, "full_ones_passed": 0}
+    assert first.attributes == {"bound_calls": 1, "full_ones_passed": 0}
     assert {desk.pick(group(8), key="k").id for _ in range(20)} == {first.id}
 
 
@@ -41,7 +41,7 @@ def test_a_full_home_is_passed_and_comes_back(desk, group):
     home, ticket = desk.send(group(4), key="k")
     spilled = desk.pick(group(4), key="k")
     assert (spilled.id, spilled.reason, spilled.score) == (home.runner_up_id, "affinity_spill", 1.0)
-    assert spilled.attributes == {"bound": 1, "full_ones_passed": 1}
+    assert spilled.attributes == {"bound_calls": 1, "full_ones_passed": 1}
     desk.end(ticket)
     assert desk.pick(group(4), key="k").id == home.id
 

@@ -33,8 +33,8 @@ def test_the_cheapest_that_meets_the_objective(desk, three):
     assert decision.runner_up_score == pytest.approx(1000 * 10e-6 + 100 * 30e-6, rel=0.01)
     assert decision.predicted_seconds == pytest.approx(2.0, rel=0.2)
     assert decision.attributes["budget_seconds"] == 6.0
-    assert decision.attributes["in_time"] == 2
-    assert decision.predicted_seconds < decision.attributes["careful_seconds"] < 6.0
+    assert decision.attributes["candidates_in_time"] == 2
+    assert decision.predicted_seconds < decision.attributes["p90_seconds"] < 6.0
 
 
 def test_the_requests_deadline_comes_before_the_objective(desk, three):
@@ -46,7 +46,7 @@ def test_the_requests_deadline_comes_before_the_objective(desk, three):
 @pytest.mark.parametrize("left", [0.5, -3.0], ids=["too little", "passed"])
 def test_none_in_time_is_the_fastest(desk, three, left):
     decision = desk.pick(three, deadline=desk.clock.now + left)
-    assert (decision.id, decision.rank_by, decision.attributes["in_time"]) == ("fast", "expected_seconds", 0)
+    assert (decision.id, decision.rank_by, decision.attributes["candidates_in_time"]) == ("fast", "expected_seconds", 0)
     assert decision.runner_up_id == "middle"
 
 
@@ -73,6 +73,7 @@ def test_failures_make_it_late(desk, three):
 def test_a_closed_one_is_not_in_time(desk, three):
     desk.serve("middle", 0.1, "rate_limited", retry_after=5.0)
     assert desk.pick(three).id == "fast"
+    assert list(desk.strategy.scores(desk.request(), three)) == ["fast"]  # the cheap one is too slow
     alone = desk.pick([three[1]])
     assert alone.reason == "only_candidate"
     assert alone.score == pytest.approx(alone.predicted_seconds + 5.0)

@@ -32,10 +32,10 @@ def test_picks_the_fastest_and_explains(desk, group):
     assert decision.predicted_seconds == pytest.approx(1.0, rel=0.1)
     assert (decision.considered, decision.inflight) == (3, 0)
     assert decision.attributes["light_load_seconds"] == pytest.approx(1.0, rel=0.1)
-    assert decision.attributes["overdue"] == 1.0
+    assert decision.attributes["overdue_ratio"] == 1.0
     assert decision.attributes["failure_rate"] == 0.0
     assert decision.attributes["samples"] in (4, 5, 6)  # they fade
-    assert decision.attributes["capacity"] in (1.0, 2.0, 4.0)
+    assert decision.attributes["capacity_calls"] in (1.0, 2.0, 4.0)
 
 
 def test_a_reservation_counts_before_anything_is_answered(desk, group):
@@ -64,9 +64,9 @@ def test_missing_answers_are_noticed_before_they_come(desk, group):
     for _ in range(3):
         desk.start("a")
     desk.clock.sleep(1.0)
-    before = desk.pick(group(1)).attributes["overdue"]
+    before = desk.pick(group(1)).attributes["overdue_ratio"]
     desk.clock.sleep(10.0)
-    assert desk.pick(group(1)).attributes["overdue"] > 3.0 * before
+    assert desk.pick(group(1)).attributes["overdue_ratio"] > 3.0 * before
     assert desk.pick(group(2)).id == "b"
 
 
@@ -112,6 +112,7 @@ def test_a_slow_one_is_tried_every_few_seconds_one_call_at_a_time(desk, group):
     desk.clock.sleep(6.5)
     decision, ticket = desk.send(group(2))
     assert (decision.id, decision.reason) == ("a", "probe")
+    assert decision.attributes["idle_seconds"] == 6.5
     assert decision.predicted_seconds > 6.0  # hoped for, not predicted
     assert decision.score < 1.5
     assert desk.send(group(2))[0].id == "b"
@@ -148,6 +149,7 @@ def test_retry_after_closes_a_deployment(desk, group):
     desk.serve("a", 0.05, "rate_limited", retry_after=4.0)
     decision = desk.pick(group(2))
     assert (decision.id, decision.runner_up_id, decision.runner_up_score) == ("b", "a", None)
+    assert desk.strategy.scores(desk.request(), group(2)) == {"b": decision.score}
     alone = desk.pick(group(1))
     assert alone.attributes["rate_limited_seconds"] == pytest.approx(4.0)
     assert alone.score == pytest.approx(alone.predicted_seconds + 4.0)
@@ -160,8 +162,13 @@ def test_a_retry_avoids_who_refused_lately(desk, group):
     desk.serve("a", 0.05, "rate_limited", retry_after=0.0)
     desk.clock.sleep(3.0)
     assert desk.pick(group(2)).id == "a"
-    assert desk.pick(group(2), attempt=2).id == "b"
-    assert desk.pick(group(1), attempt=2).id == "a"
+    again = desk.pick(group(2), attempt=2)
+    assert (again.id, again.reason, again.attributes["refused_lately"]) == ("b", "lowest_score", 1)
+    request = desk.request(attempt=2)
+    assert desk.strategy.scores(request, group(2)) == {"b": again.score}
+    alone = desk.pick(group(1), attempt=2)
+    assert (alone.id, alone.reason) == ("a", "only_candidate")
+    assert "refused_lately" not in alone.attributes
 
 
 def test_streams_go_where_the_first_chunk_comes_first(desk, group):
@@ -216,13 +223,13 @@ def test_a_session_stays_where_its_prefix_is_until_the_queue_outweighs_it(desk, 
     for _ in range(5):
         decision = converse(desk, group(4), "s", 9_500, seconds=1.2)
         assert (decision.id, decision.reason) == (home, "affinity_hit")
-        assert decision.attributes["work_left"] < 0.8
+        assert decision.attributes["work_left_share"] < 0.8
     for _ in range(12):
         desk.start(home)
     spilled = desk.pick(group(4), key="s", size=10_000)
     assert spilled.id != home
     assert spilled.reason == "affinity_spill"
-    assert spilled.attributes["work_left"] == 1.0
+    assert spilled.attributes["work_left_share"] == 1.0
     assert desk.pick(group(1), key="s", size=10_000).reason == "only_candidate"
 
 
@@ -247,7 +254,7 @@ def test_without_counts_of_cached_tokens_it_learns_what_a_second_call_saves(desk
         converse(desk, group(2), f"s{turn}", None, seconds=0.8)
     decision = desk.pick(group(2), key="s59", size=10_000)
     assert decision.reason == "affinity_hit"
-    assert decision.attributes["work_left"] == pytest.approx(0.4, abs=0.15)
+    assert decision.attributes["work_left_share"] == pytest.approx(0.4, abs=0.15)
 
 
 def test_affinity_is_not_asked_for_where_prefill_is_little_of_the_work(desk, group):
@@ -304,13 +311,13 @@ def simulate(desk, *, capacity, calls=900, gap=0.06):
 def test_learns_how_many_calls_are_served_at_once(desk, group, capacity):
     simulate(desk, capacity=capacity, gap=1.3 / capacity)
     decision = desk.pick(group(1))
-    assert decision.attributes["capacity"] == capacity
+    assert decision.attributes["capacity_calls"] == capacity
     assert decision.attributes["light_load_seconds"] == pytest.approx(1.0, rel=0.15)
 
 
 def test_learns_that_there_is_no_queue(desk, group):
     simulate(desk, capacity=1e9)
-    assert desk.pick(group(1)).attributes["capacity"] in (64.0, 1e6)
+    assert desk.pick(group(1)).attributes["capacity_calls"] in (64.0, 1e6)
 
 
 def test_many_candidates_are_sampled_and_the_best_remembered(desk, group):

@@ -28,7 +28,7 @@ def test_a_session_stays_where_its_prefix_is(desk, group):
     for _ in range(10):
         decision = say(desk, group(4), "s")
         assert (decision.id, decision.reason) == (first.id, "affinity_hit")
-        assert 0.5 < decision.attributes["work_left"] < 0.75
+        assert 0.5 < decision.attributes["work_left_share"] < 0.75
         assert decision.predicted_seconds < decision.runner_up_score
 
 
@@ -40,7 +40,7 @@ def test_it_moves_when_the_queue_outweighs_the_prefill(desk, group):
     decision = desk.pick(group(4), key="s", size=10_000)
     assert decision.id != home
     assert decision.reason == "affinity_spill"
-    assert decision.attributes["work_left"] == 1.0
+    assert decision.attributes["work_left_share"] == 1.0
 
 
 def test_the_gain_is_learnt_from_what_was_cached(desk, group):
@@ -48,7 +48,7 @@ def test_the_gain_is_learnt_from_what_was_cached(desk, group):
     for turn in range(200):
         say(desk, group(4), f"s{turn % 3}", cached=0)  # these caches keep nothing
     decision = desk.pick(group(4), key="s0", size=10_000)
-    assert decision.attributes["work_left"] > 0.95
+    assert decision.attributes["work_left_share"] > 0.95
 
 
 def test_unknown_counts_of_cached_tokens_keep_what_is_supposed(desk, group):

@@ -19,7 +19,7 @@ def test_the_least_used_by_requests(desk, group):
     assert (decision.id, decision.reason, decision.rank_by) == ("b", "lowest_score", "usage")
     assert decision.score == pytest.approx(0.01)
     assert decision.runner_up_score == pytest.approx(0.2, abs=1e-5)
-    assert decision.attributes == {"requests_last_minute": 0.0, "tokens_last_minute": 0.0}
+    assert decision.attributes == {"requests_last_minute": 0.0, "tokens_last_minute": 0.0, "tightest_limit": "requests"}
 
 
 def test_shares_follow_the_limits(desk, group):
@@ -41,7 +41,9 @@ def test_tokens_are_reserved_by_estimate_and_corrected(desk, group):
     assert decision.runner_up_score == pytest.approx(0.6, abs=1e-3)
     desk.clock.sleep(1.0)
     desk.end(ticket, input_tokens=400, output_tokens=100)
-    assert desk.pick(two[:1]).score == pytest.approx((500 + 500) / 10_000, abs=1e-5)
+    decision = desk.pick(two[:1])
+    assert decision.score == pytest.approx((500 + 500) / 10_000, abs=1e-5)
+    assert decision.attributes["tightest_limit"] == "tokens"
     desk.start("b", size=5000, max_output_tokens=50)  # output is at most that, though 100 are usual
     assert desk.pick(two[1:]).score == pytest.approx((5050 + 500) / 10_000, abs=1e-5)
     desk.start("b", size=1000)
@@ -84,6 +86,9 @@ def test_a_used_up_limit_closes_until_it_refills(desk, group):
     assert desk.pick(two).id == "b"
     closed = desk.pick(two[:1])
     assert closed.attributes["rate_limited_seconds"] == pytest.approx(0.9)
+    assert (closed.score, closed.attributes["tightest_limit"]) == (pytest.approx(1.0, abs=0.11), "requests")
+    assert desk.pick(two).runner_up_score is None
+    assert desk.strategy.scores(desk.request(), two) == {"b": desk.pick(two).score}
     desk.clock.sleep(1.0)
     assert desk.pick(two).score is not None
     assert "rate_limited_seconds" not in desk.pick(two[:1]).attributes
@@ -104,7 +109,8 @@ def test_without_any_limit_calls_in_flight_decide(desk, group):
     desk.start("a")
     desk.start("a")
     desk.start("b")
-    assert desk.pick(group(2)).id == "b"
+    decision = desk.pick(group(2))
+    assert (decision.id, "tightest_limit" in decision.attributes) == ("b", False)
     desk.strategy.absorb_state([{"b": (5.0,)}])
     assert desk.pick(group(2)).id == "a"
 

@@ -31,7 +31,7 @@ def test_explains_the_turn(desk, group):
     assert (decision.id, decision.reason, decision.rank_by) == ("a", "lowest_score", "weight")
     assert decision.score == pytest.approx(0.7)  # of the turns, half of one in 7 / 5
     assert (decision.runner_up_id in "bc", decision.runner_up_score) == (True, pytest.approx(3.5))
-    assert decision.attributes == {"share": pytest.approx(5.0 / 7.0)}
+    assert decision.attributes == {"traffic_share": 0.7143}
     assert (decision.considered, decision.inflight) == (3, 0)
 
 
