@@ -10,6 +10,7 @@ This module must not know how a follower gets into a stream; that is ``_streams`
 
 import asyncio
 import sys
+import threading
 import weakref
 from collections.abc import Callable
 from typing import Any, Final, Protocol
@@ -23,6 +24,7 @@ from traced_router._guard import fails_open
 from traced_router._spans import Attempt
 from traced_router._tree import Call
 
+_SDK: Final = ("opentelemetry.sdk.", "opentelemetry.exporter.")
 _EXHAUSTED: Final = (StopAsyncIteration, StopIteration)
 
 
@@ -215,7 +217,10 @@ class CallWatch:
     def dropped(self) -> None:
         """Nobody can read the stream any more."""
         self.pulling()
-        self._over("abandoned", "abandoned")
+        if _interrupts_telemetry():
+            threading.Thread(target=self._over, args=("abandoned", "abandoned"), daemon=True).start()
+        else:
+            self._over("abandoned", "abandoned")
 
     @fails_open("stream")
     def unseen(self) -> None:
@@ -227,6 +232,19 @@ class CallWatch:
         for finalizer in finalizers:
             finalizer.detach()
         self._call.finish(how, None if error is None else _readers.failure(error), stream_outcome)
+
+
+def _interrupts_telemetry() -> bool:
+    """Whether the garbage collector came in the midst of the SDK's own work.
+
+    It may hold locks then that ending a span or a measurement takes, and they are not reentrant.
+    """
+    frame = sys._getframe()  # noqa: SLF001  # the frames below are the question
+    while (below := frame.f_back) is not None:
+        frame = below
+        if str(frame.f_globals.get("__name__")).startswith(_SDK):
+            return True
+    return False
 
 
 def _weakly(thing: object) -> Callable[[], object]:

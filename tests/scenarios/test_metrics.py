@@ -5,8 +5,10 @@ Every scenario is counted twice: by what it writes down itself, and by the spans
 
 import asyncio
 import gc
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -567,6 +569,53 @@ async def test_no_forecast(provider, made, recorder, seconds):
     await chat(made(deployment(provider, "dep-a"), routing_strategy=Forecast(seconds)))
 
     assert RATIO not in recorder.metrics()
+
+
+# --- the collector -------------------------------------------------------------------------------
+
+
+class Locked:
+    """A meter whose instruments take one lock, as an SDK's do; and an SDK's collection, in which memory is freed."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.inflight = 0.0
+        code = "def collect(lock, held):\n    with lock:\n        held.clear()\n"
+        sdk: dict[str, Any] = {"__name__": "opentelemetry.sdk.metrics.anywhere"}
+        exec(code, sdk)  # noqa: S102  # a function of that module
+        self.collect = partial(sdk["collect"], self.lock)
+
+    def get_meter(self, *_: Any, **__: Any) -> "Locked":
+        return self
+
+    def _create(self, name: str, *_: Any, **__: Any) -> Any:
+        meter = self
+
+        class Instrument:
+            def add(self, amount: float, *_: Any) -> None:
+                with meter.lock:
+                    if name == "traced_router.inflight":
+                        meter.inflight += amount
+
+            record = add
+
+        return Instrument()
+
+    create_counter = create_up_down_counter = create_histogram = _create
+
+
+def test_a_stream_that_is_collected_in_the_midst_of_an_export(provider, router, recorder):
+    """The thread that exports holds a lock which measuring needs: whoever waits for it there waits forever."""
+    provider.default("dep-a", FOUR)
+    meters = Locked()
+    made = router(deployment(provider, "dep-a"), meter_provider=meters)
+    held = [made.completion("gpt-4o", MESSAGES, stream=True)]
+    assert meters.inflight == 1
+    meters.collect(held)
+
+    recorder.wait_for_end(3)
+    assert recorder.tree().attributes["traced_router.outcome"] == "abandoned"
+    assert meters.inflight == 0
 
 
 # --- names ---------------------------------------------------------------------------------------
