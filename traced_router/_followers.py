@@ -9,6 +9,7 @@ This module must not know how a follower gets into a stream; that is ``_streams`
 """
 
 import asyncio
+import inspect
 import sys
 import threading
 import weakref
@@ -239,11 +240,11 @@ def _interrupts_telemetry() -> bool:
 
     It may hold locks then that ending a span or a measurement takes, and they are not reentrant.
     """
-    frame = sys._getframe()  # noqa: SLF001  # the frames below are the question
-    while (below := frame.f_back) is not None:
-        frame = below
+    frame = inspect.currentframe()
+    while frame is not None:
         if str(frame.f_globals.get("__name__")).startswith(_SDK):
             return True
+        frame = frame.f_back
     return False
 
 
