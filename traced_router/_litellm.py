@@ -517,13 +517,17 @@ def is_configured_group(router: object, name: str) -> bool:
 
 def configured_deployment(router: object, deployment_id: str) -> Mapping[str, Any] | None:
     """The deployment of this id that the configuration has."""
-    index = (state(router, "model_id_to_deployment_index_map") or {}).get(deployment_id)
-    if index is None:
+    deployments: Any = state(router, "model_list") or ()
+    indices = state(router, "model_id_to_deployment_index_map")
+    if indices is None:  # a core that is no Python
+        found = next((d for d in deployments if d["model_info"]["id"] == deployment_id), None)
+    else:
+        found = deployments[indices[deployment_id]] if deployment_id in indices else None
+    if found is None:
         return None
-    found = cast("Mapping[str, Any]", state(router, "model_list")[index])
     # 1.95 adds a deployment for each key that a caller brings along.
     original = found["model_info"].get("original_model_id")
-    return found if original is None else configured_deployment(router, original)
+    return cast("Mapping[str, Any]", found) if original is None else configured_deployment(router, original)
 
 
 def group_of_provider_model(router: object, model: object) -> str | None:

@@ -114,6 +114,32 @@ BACKOFF = span(
 )
 
 
+async def test_what_is_measured(provider, foreign, recorder):
+    provider.script("dep-a", [RateLimited()])
+    made = foreign(provider.deployment("dep-a"), num_retries=1, meter_provider=recorder.meter_provider)
+    await made.acompletion("gpt-4o", MESSAGES)
+
+    found = {
+        name: {
+            (p.attributes.get("litellm.deployment.id"), p.attributes.get("error.type")): p.count or p.value
+            for p in points
+        }
+        for name, points in recorder.metrics().items()
+        if name.startswith("traced_router.")
+    }
+    assert set(found.pop("traced_router.cost")) == {("dep-a", None)}
+    assert found == {
+        "traced_router.attempts": {("dep-a", "RateLimitError"): 1, ("dep-a", None): 1},
+        "traced_router.retries": {("dep-a", "RateLimitError"): 1},
+        "traced_router.inflight": {("dep-a", None): 0},
+        "traced_router.backoff.duration": {(None, None): 1},
+        "traced_router.request.duration": {(None, None): 1},
+    }
+    assert {p.attributes["traced_router.model_group"] for p in recorder.metrics()["traced_router.attempts"]} == {
+        "gpt-4o"
+    }
+
+
 async def test_request_attempts_and_waits(provider, foreign, recorder):
     provider.script("dep-a", [RateLimited(), Answer("hello", input_tokens=5, output_tokens=6)])
     answer = await foreign(provider.deployment("dep-a"), num_retries=1).acompletion("gpt-4o", MESSAGES)
