@@ -18,9 +18,7 @@ class RedisServer:
 
     def __init__(self, directory: Path, **options: str) -> None:
         self.options = {"dir": str(directory), "bind": "127.0.0.1", "save": "", **options}
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port: int = free.getsockname()[1]
+        self.port = _free_port()
         self.start()
 
     def start(self) -> None:
@@ -36,6 +34,16 @@ class RedisServer:
         self.process.kill()
         self.process.wait()
         self.process.stdout.close()
+
+
+def _free_port() -> int:
+    """A port that nobody uses; a cluster's node has another one, 10,000 above it."""
+    while True:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port: int = free.getsockname()[1]
+        if port < 50_000:
+            return port
 
 
 @pytest.fixture

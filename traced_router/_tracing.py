@@ -12,6 +12,7 @@ tree, which knows spans.
 import asyncio
 import itertools
 import sys
+import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
@@ -113,6 +114,7 @@ class RouterTracing:
         self._tracer: Tracer | None = None
         self._tracer_of: object = None
         self._cooling: dict[str, float] = {}
+        self._cooling_lock = threading.Lock()
         self.capabilities = capabilities
         self.guard = Guard(self._meters)
         self.reader = _readers.DeploymentReader()
@@ -207,13 +209,14 @@ class RouterTracing:
     # --- cooldowns -----------------------------------------------------------------------------
 
     def cooled_down(self, deployment_id: object, seconds: object, error: object) -> None:
-        """litellm has put a deployment into cooldown; it says so again while one lasts."""
+        """litellm has put a deployment into cooldown; it says so again while one lasts, also from other threads."""
         now = time.monotonic()
         key = str(deployment_id)
         lasts = float(seconds) if isinstance(seconds, int | float) else 0.0
-        fresh = self._cooling.get(key, 0.0) <= now
-        self._cooling = {k: until for k, until in self._cooling.items() if until > now}
-        self._cooling[key] = now + lasts
+        with self._cooling_lock:
+            fresh = self._cooling.get(key, 0.0) <= now
+            self._cooling = {k: until for k, until in self._cooling.items() if until > now}
+            self._cooling[key] = now + lasts
         if not fresh:
             return
         attempt, measures = self._attempt_now(), self.metrics.in_force()

@@ -1,9 +1,13 @@
 """Cooldowns: an event on the attempt that caused one, and what selections see of them afterwards."""
 
 import asyncio
+import threading
+from contextlib import suppress
 
 import pytest
 
+from traced_router import _litellm as seams
+from traced_router import _router
 from traced_router.testing import absent, assert_tree, event, span
 from traced_router.testing._provider_behaviours import RateLimited, ServerError, Unauthorized
 
@@ -156,3 +160,28 @@ async def test_failures_below_the_limit_cool_nothing_down(provider, router, reco
 
     events = [e.name for node in recorder.tree().walk() for e in node.events]
     assert "traced_router.cooldown" not in events
+
+
+def test_a_transition_that_two_threads_tell_is_one(router, provider, monkeypatch):
+    """litellm tells of one failure from its loop and from its threads, at the same time."""
+    made = router(provider.deployment("dep-a"))
+    tracing = _router._tracing(seams.core_of(made))
+    told = []
+    monkeypatch.setattr(tracing, "_attempt_now", lambda: told.append(1))
+    both = threading.Barrier(2)
+
+    class Looked(dict):
+        """Waits for the other thread to look too, for as long as that can take."""
+
+        def get(self, key, default=None):
+            with suppress(threading.BrokenBarrierError):
+                both.wait(0.2)
+            return super().get(key, default)
+
+    tracing._cooling = Looked()
+    threads = [threading.Thread(target=tracing.cooled_down, args=("dep-a", 60.0, None)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert told == [1]
