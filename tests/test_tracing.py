@@ -1,0 +1,79 @@
+"""A router's tracing by itself: cooldowns, and how a call goes in and out."""
+
+import pytest
+from opentelemetry import trace
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
+
+from traced_router import TracedRouter
+from traced_router import _litellm as seams
+from traced_router.testing import Recorder
+
+DEPLOYMENT = {
+    "model_name": "g",
+    "litellm_params": {"model": "openai/gpt-4o", "api_key": "k"},
+    "model_info": {"id": "a"},
+}
+
+
+@pytest.fixture
+def recorder():
+    return Recorder()
+
+
+@pytest.fixture
+def make(recorder):
+    def made(**arguments):
+        router = TracedRouter(model_list=[DEPLOYMENT], **{"tracer_provider": recorder.provider, **arguments})
+        return getattr(router, "_core", router)
+
+    return made
+
+
+def tracing_of(router):
+    return router.__dict__["_traced_router"]
+
+
+@pytest.mark.parametrize("error", [None, LookupError()])
+def test_a_call_that_nobody_records_leaves_no_context_behind(make, error):
+    """Its span is handed on all the same, so that nothing below is sampled."""
+    unsampled = Recorder(sampler=ALWAYS_OFF)
+    router = make(tracer_provider=unsampled.provider)
+    before = trace.get_current_span()
+    edge = tracing_of(router).enter(router, "chat", "g", {})
+    assert trace.get_current_span().get_span_context().is_valid
+    assert not trace.get_current_span().is_recording()
+    if error is None:
+        assert edge.returned("answer") == "answer"
+    else:
+        edge.raised(error)
+
+    assert trace.get_current_span() is before
+
+
+def test_a_cooldown_outside_of_a_call_is_nobody_s(make, recorder):
+    tracing_of(make()).cooled_down("a", 5, None)
+
+    assert recorder.trees() == ()
+
+
+def test_a_fault_in_what_hears_of_cooldowns_stays_with_us(make, monkeypatch):
+    router = make()
+    tracing = tracing_of(router)
+
+    def failing(*_args):
+        raise LookupError
+
+    monkeypatch.setattr(type(tracing), "cooled_down", failing)
+    cache = seams.state(router, "cooldown_cache")
+    cache.add_deployment_to_cooldown("a", ValueError(), 500, 60.0)
+
+    assert [name for name, _ in cache.get_active_cooldowns(["a"], None)] == ["a"]
+    assert tracing.guard.faults == 1
+
+
+def test_cooldowns_of_a_router_are_watched_once(make):
+    router = make()
+    add = seams.state(router, "cooldown_cache").add_deployment_to_cooldown
+    tracing_of(router).watch_cooldowns(router)
+
+    assert seams.state(router, "cooldown_cache").add_deployment_to_cooldown is add

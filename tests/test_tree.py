@@ -1,0 +1,255 @@
+"""The tree of a call by itself: what ends first counts, and whatever is open ends with its call."""
+
+import pytest
+from opentelemetry import trace
+from opentelemetry.metrics import NoOpMeterProvider
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
+
+from traced_router._current import attach, detach
+from traced_router._facts import AnswerFacts, AttemptFacts, DecisionFacts, DeploymentFacts, FailureFacts
+from traced_router._frame import frame_of
+from traced_router._guard import Guard
+from traced_router._timeline import Timeline
+from traced_router._tree import Batch, Call, CallFacts, Tree, Unrecorded
+from traced_router.testing import Recorder, absent, assert_tree, span
+
+MS = 1_000_000
+
+
+class Clock:
+    """Every look at it is a millisecond later."""
+
+    def __init__(self):
+        self.now = 0
+
+    def __call__(self):
+        self.now += MS
+        return self.now
+
+
+@pytest.fixture
+def recorder():
+    return Recorder()
+
+
+@pytest.fixture
+def guard():
+    return Guard(NoOpMeterProvider)
+
+
+@pytest.fixture
+def tree(recorder, guard):
+    clock = Clock()
+    return Tree(
+        lambda: recorder.provider.get_tracer("tests"), guard, timeline=lambda: Timeline(clock, lambda: (clock(), 0))
+    )
+
+
+@pytest.fixture(autouse=True)
+def _no_faults(guard, recorder):
+    yield
+    assert guard.faults == 0
+    assert recorder.ended_twice() == []
+
+
+def attempt_of(call, name="a", hop=None, **kwargs):
+    return call.attempt(AttemptFacts(DeploymentFacts(name, "gpt")), hop, **kwargs)
+
+
+# --- attempts ----------------------------------------------------------------------------------
+
+ENDS = {
+    "succeed": (
+        lambda a: a.succeed(AnswerFacts("id-1")),
+        "UNSET",
+        {"gen_ai.response.id": "id-1", "error.type": absent},
+    ),
+    "fail": (lambda a: a.fail(FailureFacts("Boom", "server", 500)), "ERROR", {"error.type": "Boom"}),
+    "left": (lambda a: a.left(), "UNSET", {"error.type": absent, "traced_router.error.category": absent}),
+    "cancelled": (lambda a: a.left(cancelled=True), "UNSET", {"traced_router.error.category": "cancelled"}),
+    "over": (lambda a: a.over(), "UNSET", {"error.type": absent, "gen_ai.response.id": absent}),
+}
+
+
+class Listener:
+    def __init__(self):
+        self.heard = []
+
+    def first_chunk(self):
+        self.heard.append("first chunk")
+
+    def ended(self, end):
+        self.heard.append(end)
+
+
+@pytest.mark.parametrize("later", ENDS)
+@pytest.mark.parametrize("first", ENDS)
+def test_the_first_end_of_an_attempt_counts(tree, recorder, first, later):
+    end, status, attributes = ENDS[first]
+    listener = Listener()
+    call = tree.open_call(CallFacts("chat", "g"))
+    attempt = attempt_of(call, listener=listener)
+    end(attempt)
+    ENDS[later][0](attempt)
+    call.finish("ok")
+
+    assert attempt.done
+    assert len(listener.heard) == 1
+    assert listener.heard[0].cancelled is (first in ("left", "cancelled"))
+    assert_tree(
+        recorder,
+        span("router.chat g", children=[span("chat gpt", kind="CLIENT", status=status, attributes=attributes)]),
+    )
+
+
+def test_the_first_chunk_with_content_is_the_first(tree, recorder):
+    listener = Listener()
+    call = tree.open_call(CallFacts("chat", "g", streaming=True))
+    attempt = attempt_of(call, listener=listener)
+    for _ in range(3):
+        attempt.first_content()
+    attempt.succeed(AnswerFacts())
+    call.finish("ok", stream_outcome="exhausted")
+
+    assert listener.heard[:-1] == ["first chunk"]
+    assert listener.heard[-1].time_to_first_chunk == 0.001
+    (node,) = recorder.tree().children
+    assert node.attributes["gen_ai.response.time_to_first_chunk"] == 0.001
+
+
+# --- selections and hops -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("failure", [None, FailureFacts("Boom")])
+def test_a_call_ends_what_is_open_under_it(tree, recorder, failure):
+    """A pick that a cancellation interrupts, and what it would have said afterwards."""
+    call = tree.open_call(CallFacts("chat", "g"))
+    hop = call.hop("h", "model_group")
+    selection = call.select("h", hop)
+    attempt_of(call, hop=hop)
+    call.backoff(1.0, "exponential", None, hop)
+    call.finish("cancelled" if failure is None else "error", failure)
+    selection.end(DecisionFacts(strategy="late", reason="lowest_score", chosen_id="a"))
+    hop.fail("TooLate")
+    hop.end("TooLate")
+    call.finish("ok")
+
+    status, error = ("UNSET", absent) if failure is None else ("ERROR", "Boom")
+    assert call.done
+    assert_tree(
+        recorder,
+        span(
+            "router.chat g",
+            status=status,
+            attributes={"traced_router.outcome": "cancelled" if failure is None else "error", "error.type": error},
+            children=[
+                span(
+                    "router.fallback h",
+                    status=status,
+                    attributes={"error.type": error, "traced_router.fallback.from": "g"},
+                    children=[
+                        span(
+                            "router.select h",
+                            status=status,
+                            attributes={"error.type": error, "traced_router.decision.reason": absent},
+                        ),
+                        span("chat gpt", kind="CLIENT", status=status, attributes={"error.type": error}),
+                        span("router.backoff", attributes={"traced_router.backoff.seconds": 1.0}),
+                    ],
+                )
+            ],
+        ),
+    )
+
+
+def test_a_hop_of_a_call_without_a_group_comes_from_nowhere(tree, recorder):
+    call = tree.open_call(CallFacts("chat"))
+    call.hop("b", "default").fail("Boom")
+    call.hop("c", "default").returned()
+    call.finish("ok")
+
+    first, second = recorder.tree().children
+    assert "traced_router.fallback.from" not in first.attributes
+    assert "traced_router.fallback.error_type" not in first.attributes
+    assert second.attributes["traced_router.fallback.from"] == "b"
+    assert second.attributes["traced_router.fallback.error_type"] == "Boom"
+
+
+def test_a_core_that_shows_less_is_said(recorder, guard):
+    made = Tree(
+        lambda: recorder.provider.get_tracer("tests"), guard, engine="foreign", capabilities=("selection=none",)
+    )
+    made.open_call(CallFacts("chat", "g", strategy="s", session_id="x" * 2000)).finish("ok")
+
+    attributes = recorder.tree().attributes
+    assert attributes["traced_router.engine"] == "foreign"
+    assert attributes["traced_router.capabilities"] == ("selection=none",)
+    assert len(attributes["session.id"]) == 1024
+
+
+# --- batches -----------------------------------------------------------------------------------
+
+
+def test_a_batch_lasts_as_long_as_its_last_call(tree, recorder):
+    batch = tree.open_batch("chat", ["a", "b"], 2)
+    token = attach(batch.context)
+    calls = [tree.open_call(CallFacts("chat", group)) for group in "ab"]
+    detach(token)
+    calls[0].finish("ok")
+    batch.returned()
+    assert [s.name for s in recorder.open_spans()] == ["router.batch a,b", "router.chat b"]
+    calls[1].finish("cancelled")
+
+    assert_tree(
+        recorder,
+        span(
+            "router.batch a,b",
+            attributes={"traced_router.batch.size": 2},
+            children=[span("router.chat a"), span("router.chat b")],
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "said"), [(ValueError("secret"), "ERROR", "ValueError"), (KeyboardInterrupt(), "UNSET", absent)]
+)
+def test_a_batch_that_fails_as_a_whole(tree, recorder, error, status, said):
+    tree.open_batch("chat", ["a"], 1).returned(error)
+
+    assert_tree(recorder, span("router.batch a", status=status, attributes={"error.type": said}))
+
+
+# --- what nobody records -----------------------------------------------------------------------
+
+
+def test_what_is_not_sampled_hands_its_span_on_and_hides_the_call_around_it(guard, tree):
+    unsampled = Recorder(sampler=ALWAYS_OFF)
+    made = Tree(lambda: unsampled.provider.get_tracer("tests"), guard)
+    around = tree.open_call(CallFacts("chat", "g"))
+    inside = attempt_of(around).context
+    for opened in (
+        made.open_call(CallFacts("chat", "g"), context=inside),
+        made.open_batch("chat", ["g"], 1, context=inside),
+    ):
+        assert type(opened) is Unrecorded
+        assert frame_of(opened.context).call is None
+        span_context = trace.get_current_span(opened.context).get_span_context()
+        assert span_context.trace_id == around.span_context.trace_id
+        assert not span_context.trace_flags.sampled
+    around.finish("ok")
+
+    assert unsampled.spans() == []
+
+
+def test_a_call_that_a_strategy_wants_to_hear_of_is_followed_all_the_same(guard):
+    unsampled = Recorder(sampler=ALWAYS_OFF)
+    made = Tree(lambda: unsampled.provider.get_tracer("tests"), guard)
+    listener = Listener()
+    call = made.open_call(CallFacts("chat", "g"), follow=True)
+    assert type(made.open_batch("chat", ["g"], 1, follow=True)) is Batch
+    assert type(call) is Call
+    assert not call.recording
+    attempt_of(call, listener=listener).succeed(AnswerFacts(input_tokens=3))
+    call.finish("ok")
+
+    assert [end.answer.input_tokens for end in listener.heard] == [3]
