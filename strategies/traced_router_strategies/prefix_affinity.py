@@ -9,7 +9,9 @@ is predicted, in seconds, and the lowest wins; *pace* is a decayed mean of secon
 A prompt whose prefix a deployment has is less work there (how much of it is still cached is
 learnt from the providers' counts, ``_prefixes``), so sessions stay where they were, until the queue
 there outweighs the prefill that is saved: affinity is a term of the predicted work, not a rule. A
-miss is charged once more in part, since it displaces another prefix that will be missed in turn.
+miss is charged once more in part, since it displaces another prefix that will be missed in turn. One
+that lies idle because it was slow is tried again, one call at a time (``_trials``); its usual share
+comes back as sessions are driven out of where their prefixes are now, which takes longer.
 
 Source. NVIDIA Dynamo's KV-aware router (prefill to compute + load); llm-d's and vLLM
 production-stack's prefix-aware scorers; SGLang's cache-aware router, without its threshold;
@@ -53,6 +55,9 @@ _FAILED: Final = 4.0
 _BETTER: Final = 0.7
 """A trial that found a pace below this share of what was believed shows a recovery."""
 
+_IN_USE: Final = 2.0
+"""Calls of other routers that say that it is in use there; a single one may be a trial of theirs."""
+
 _MAX_GROUPS: Final = 256
 
 
@@ -75,12 +80,14 @@ class _Deployment:
     Attributes:
         index: where it was found last among the candidates.
         inflight: calls of this router in flight.
-        score: seconds per unit of work with one more call; by that it is ranked.
+        expected: seconds per unit of work with one more call.
+        score: the same, or what is hoped of a trial; by that it is ranked.
         fresh_until: until when the score holds if nothing happens.
     """
 
     __slots__ = (
-        "_crowd", "_failed", "_seen", "_trials", "fresh_until", "id", "index", "inflight", "pace", "score", "trial",
+        "_crowd", "_failed", "_seen", "_trials", "expected", "fresh_until", "id", "index", "inflight", "pace", "score",
+        "trial",
     )  # fmt: skip
 
     def __init__(self, id_: str, now: float) -> None:
@@ -88,7 +95,7 @@ class _Deployment:
         self.index = 0
         self.inflight = 0
         self.pace = DecayedMean(_MEMORY)
-        self.score = 0.0
+        self.score = self.expected = 0.0
         self.fresh_until = -inf
         self.trial = False
         self._crowd = DecayedMean(_MEMORY)
@@ -107,12 +114,15 @@ class _Deployment:
             self.score = (usual or 1.0) * load
             self.fresh_until = now + group.allowance.look if usual else now  # what is usual may become known
             return
-        self.score = score = self.pace.value * (crowd + _SOFTENING) / (self._crowd.value + _SOFTENING)
-        if crowd <= 1.0:
-            self.score, self.fresh_until = self._trials.hope(
-                score, 1.0, group.pace.value, group.allowance, now, failing=self._failed
+        lone = self._lone
+        load = 1.0 / _alone(1.0, crowd)
+        self.score = self.expected = lone * load
+        if self.inflight == 0 and (elsewhere <= 0.0 or elsewhere >= _IN_USE):
+            hope, self.fresh_until = self._trials.hope(
+                lone, 1.0, group.pace.value, group.allowance, now, failing=self._failed
             )
-            self.trial = self.score < score
+            self.trial = hope < lone
+            self.score = hope * load
 
     def started(self, group: _Group, now: float) -> float | None:
         """A call leaves; the pace that was believed of a lone call, when this is a trial."""
@@ -297,6 +307,8 @@ def _decide(
         share = left.get(chosen.id, 1.0)
         facts["work_left_share"] = round(share, 3)
     known = chosen.pace.weight > 0.0
+    if chosen.trial:
+        reason = "probe"
     if known:
         facts["seconds_per_unit"] = round(chosen.pace.value, 4)
     else:
@@ -310,7 +322,7 @@ def _decide(
         None if choice.second_score is None else choice.second_score * work,
         considered,
         chosen.inflight,
-        chosen.score * work * share if known else None,
+        chosen.expected * work * share if known else None,
         facts,
     )
 

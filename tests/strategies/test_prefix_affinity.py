@@ -86,7 +86,8 @@ def test_a_slow_one_is_tried_again_and_believed(desk, group):
     assert desk.pick(group(2)).id == "b"
     desk.clock.sleep(7.0)
     decision, ticket = desk.send(group(2))
-    assert decision.id == "a"
+    assert (decision.id, decision.reason) == ("a", "probe")
+    assert decision.predicted_seconds > 10.0 > decision.score  # hoped for, not predicted
     desk.clock.sleep(2.0)
     desk.end(ticket)
     after = desk.pick(group(1))
@@ -114,6 +115,19 @@ def test_peers_count(desk, group):
     warm(desk, "ab")
     desk.strategy.absorb_state([{"a": (20.0,)}])
     assert desk.pick(group(2)).id == "b"
+
+
+def test_one_that_others_use_again_is_tried_under_their_load(desk, group):
+    warm(desk, "ab")
+    desk.serve("a", 40.0, times=6)
+    desk.clock.sleep(7.0)
+    alone = desk.pick(group(2))
+    desk.strategy.absorb_state([{"a": (1.0,)}])
+    assert desk.pick(group(2)).id == "b"  # that one call may be a trial
+    desk.strategy.absorb_state([{"a": (2.0,)}])
+    decision = desk.pick(group(2))
+    assert (decision.id, decision.reason) == ("a", "probe")
+    assert decision.score == pytest.approx(alone.score * 9.0 / 7.0)
 
 
 def test_a_note_that_is_not_ours_is_passed_over(desk):
