@@ -1,0 +1,150 @@
+"""What is read of litellm where its versions differ, and what becomes of a trace where a seam is gone."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import litellm
+import pytest
+
+from traced_router import _litellm as seams
+from traced_router._litellm import Seam
+
+FULL = dict.fromkeys(seams.LAYERS, "full")
+
+CORE = litellm.Router if seams.ENGINE == "classic" else seams.LOOP
+
+
+# --- the probe ---------------------------------------------------------------------------------
+
+
+def test_everything_is_there_on_a_litellm_that_is_supported():
+    assert seams.probe(seams.LOOP) == FULL
+
+
+def hiding(*names):
+    """A class like litellm's, without these."""
+    return type("Lacking", (), {s.name: getattr(CORE, s.name, None) for s in seams.SEAMS if s.name not in names})
+
+
+@pytest.mark.parametrize(
+    ("gone", "lacking"),
+    [
+        ("_update_kwargs_with_deployment", {"attempt": "partial"}),
+        ("make_call", {"attempt": "none"}),
+        ("_get_routing_context", {"selection": "partial"}),
+        ("async_function_with_retries", {"backoff": "none"}),
+    ],
+)
+def test_a_member_that_is_gone_takes_its_layer_with_it(gone, lacking):
+    assert seams.probe(hiding(gone)) == {**FULL, **lacking}
+
+
+def test_of_two_that_are_gone_the_worse_counts():
+    for gone in (("make_call", "_acreate_file"), ("_acreate_file", "make_call")):
+        assert seams.probe(hiding(*gone)) == {**FULL, "attempt": "none"}
+
+
+def test_a_seam_that_this_litellm_is_too_old_for_is_not_missed():
+    assert seams.probe(hiding("_aanthropic_messages_streaming_iterator")) == FULL
+
+
+class Members:
+    """Ways in which a member can take an error."""
+
+    def as_it_was(self, e):
+        """Unused."""
+
+    def renamed(self, error):
+        """Unused."""
+
+    def takes_anything(self, **kwargs):
+        """Unused."""
+
+    @staticmethod
+    def static(e):
+        """Unused."""
+
+    silent = type  # it does not say what it takes
+    gone = None
+
+
+@pytest.mark.parametrize(
+    ("member", "holds"),
+    [
+        ("as_it_was", True),
+        ("renamed", False),
+        ("takes_anything", True),
+        ("static", True),
+        ("silent", True),
+        ("gone", False),
+    ],
+)
+def test_a_parameter_that_is_gone_is_missed(member, holds):
+    assert seams._holds(Members, Seam(member, "backoff", ("e",))) is holds
+
+
+# --- where versions differ ---------------------------------------------------------------------
+
+
+def test_names_of_a_router_s_own_state():
+    router = SimpleNamespace(model_names={"g"}, routing_strategy=None)
+
+    assert seams.state(router, "model_names") == {"g"}
+    assert seams.state(router, "no_such_name", 7) == 7
+    assert seams.routing_strategy(router) is None
+
+
+def test_the_group_that_a_name_stands_for():
+    router = SimpleNamespace(
+        model_names={"g"},
+        model_list=[{"model_name": "g", "litellm_params": {"model": "openai/gpt-4o"}}, {}],
+        model_id_to_deployment_index_map={"a": 0, "b": 1},
+    )
+    read = {name: seams.model_group_of(router, name) for name in ("g", "a", "b", "typo", None, "", 7)}
+
+    assert read == {"g": "g", "a": "g", "b": "b", "typo": "typo", None: None, "": None, 7: "7"}
+    assert [seams.is_deployment_id(router, name) for name in ("g", "a", "typo", 7)] == [False, True, False, False]
+    assert seams.group_of_provider_model(router, "openai/gpt-4o") == "g"
+    assert seams.group_of_provider_model(router, "openai/gpt-4") is None
+
+
+def test_groups_whose_fallbacks_litellm_looks_for(monkeypatch):
+    """Up to 1.95 it has no function that says."""
+    monkeypatch.delattr(seams.fallback_event_handlers, "fallback_lookup_groups", raising=False)
+
+    assert seams.fallback_groups("g", {}) == ("g",)
+    assert seams.fallback_groups(None, {}) == ()
+
+
+@pytest.mark.parametrize(
+    ("fallbacks", "specific"),
+    [
+        ([{"g": ["h"]}], True),
+        ([{"*": ["h"]}], False),
+        ([{"other": ["h"]}, {"*": ["h"]}], False),
+        (None, False),
+        ([], False),
+    ],
+)
+def test_a_chain_of_a_group_s_own(fallbacks, specific):
+    assert seams.specific_fallback(fallbacks, ("g",)) is specific
+
+
+@pytest.mark.parametrize(
+    ("router", "groups"),
+    [
+        ({"routing_groups": {"pair": 1}}, ["pair", None]),
+        ({"_routing_groups": {"pair": 1}}, ["pair", None]),  # up to 1.95
+        ({"_routing_groups": {"pair": 1}, "model_names": {"pair"}}, [None, None]),  # a model of that name comes first
+        ({"_model_to_group": {"a": "pair"}}, [None, "pair"]),
+        ({}, [None, None]),
+    ],
+)
+def test_the_routing_group_that_decides(router, groups):
+    assert [seams.routing_group_of(SimpleNamespace(**router), name) for name in ("pair", "a")] == groups
+
+
+@pytest.mark.skipif(seams.ENGINE == "hosted", reason="a hosted core asks its host")
+def test_a_method_that_does_not_go_to_litellm_is_left_as_it_is():
+    for method in (Path().exists, len):
+        assert seams.seeing(method, "alist_batches", str) is method
