@@ -221,7 +221,7 @@ class RoutingStrategy(Protocol):
         whose :meth:`pick` itself changes what comes next needs it for ``TracedRouter.explain``.
     ``scores``
         with the arguments of :meth:`pick`, answers with a ``Mapping[str, float]``: what each candidate
-        scores by its id, in the units of :attr:`Decision.rank_by`, without changing anything. One that
+        scores by its id, in the units of :class:`Decision`'s ``rank_by``, without changing anything. One that
         would not be taken at all has none. Asked before a pick whose candidates are listed (on the event
         ``traced_router.candidates`` and by ``TracedRouter.explain``), of at most sixteen of them.
     """
