@@ -1,11 +1,23 @@
 import io
 import json
+import runpy
+import sys
+from types import ModuleType
 
 import pytest
+from opentelemetry.metrics import NoOpMeterProvider
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from traced_router import demo
+from traced_router._facts import AnswerFacts, AttemptFacts, DeploymentFacts
+from traced_router._guard import Guard
+from traced_router._tree import CallFacts, Tree
 from traced_router.demo import main
 from traced_router.demo._calls import STORIES
-from traced_router.demo._draw import Ink
+from traced_router.demo._draw import Ink, draw
+from traced_router.demo._run import _export_too
+from traced_router.testing import Recorder
 
 
 def test_the_demo_tells_every_story_in_plain_text_when_it_is_piped(capsys: pytest.CaptureFixture[str], monkeypatch):
@@ -31,3 +43,54 @@ def test_a_terminal_gets_colours_and_a_pipe_none():
     assert Ink(on=True).bad("x") == "\x1b[31mx\x1b[0m"
     assert Ink(on=False).bad("x") == "x"
     assert io.StringIO().isatty() is False
+
+
+def test_an_answer_of_the_cache_is_drawn_as_one():
+    recorder = Recorder()
+    call = Tree(lambda: recorder.provider.get_tracer("tests"), Guard(NoOpMeterProvider)).open_call(
+        CallFacts("chat", "g")
+    )
+    call.attempt(AttemptFacts(DeploymentFacts("a", "gpt")), None).succeed(
+        AnswerFacts(input_tokens=3, cost=0.0, cache_hit=True)
+    )
+    call.finish("ok")
+    _, line = draw(recorder.spans(), Ink(on=False))
+
+    assert line.startswith("└─ chat gpt")
+    assert line.endswith("  a  initial  cache hit  3 + 0 tokens  $0.000000")
+
+
+EXPORTER = "opentelemetry.exporter.otlp.proto.http.trace_exporter"
+
+
+@pytest.mark.parametrize("variable", ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"])
+def test_traces_go_to_an_endpoint_that_is_set_too(monkeypatch, variable):
+    exported = InMemorySpanExporter()
+    module = ModuleType(EXPORTER)
+    vars(module)["OTLPSpanExporter"] = lambda: exported
+    monkeypatch.setitem(sys.modules, EXPORTER, module)
+    monkeypatch.setenv(variable, "http://there:4318")
+    tracing = TracerProvider(shutdown_on_exit=False)
+    said = _export_too(tracing)
+    with tracing.get_tracer("tests").start_as_current_span("one"):
+        pass
+    tracing.force_flush()
+
+    assert said == "These traces were exported to http://there:4318."
+    assert [span.name for span in exported.get_finished_spans()] == ["one"]
+    tracing.shutdown()
+
+
+def test_an_exporter_that_is_not_installed_is_asked_for(monkeypatch):
+    monkeypatch.setitem(sys.modules, EXPORTER, None)
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://there:4318")
+
+    assert "pip install 'traced-router[otlp]'" in _export_too(TracerProvider(shutdown_on_exit=False))
+
+
+def test_the_module_runs_too(monkeypatch):
+    monkeypatch.setattr(demo, "main", lambda: 3)
+    with pytest.raises(SystemExit) as left:
+        runpy.run_module("traced_router.demo", run_name="__main__")
+
+    assert left.value.code == 3

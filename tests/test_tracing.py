@@ -1,11 +1,13 @@
 """A router's tracing by itself: cooldowns, and how a call goes in and out."""
 
+import litellm
 import pytest
 from opentelemetry import trace
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
 from traced_router import TracedRouter
 from traced_router import _litellm as seams
+from traced_router._probe import probe_of
 from traced_router.testing import Recorder
 
 DEPLOYMENT = {
@@ -77,3 +79,34 @@ def test_cooldowns_of_a_router_are_watched_once(make):
     tracing_of(router).watch_cooldowns(router)
 
     assert seams.state(router, "cooldown_cache").add_deployment_to_cooldown is add
+
+
+@pytest.mark.parametrize("error", [None, LookupError])
+async def test_a_batch_that_nobody_records_leaves_no_context_behind(make, monkeypatch, error):
+    async def theirs(_self, *_args, **_kwargs):
+        assert trace.get_current_span().get_span_context().is_valid
+        if error is not None:
+            raise error
+        return "answers"
+
+    monkeypatch.setattr(seams.LOOP, "abatch_completion", theirs)
+    router = make(tracer_provider=Recorder(sampler=ALWAYS_OFF).provider)
+    before = trace.get_current_span()
+    if error is None:
+        assert await router.abatch_completion(["g"], []) == "answers"
+    else:
+        with pytest.raises(error):
+            await router.abatch_completion(["g"], [])
+
+    assert trace.get_current_span() is before
+
+
+def test_a_pick_for_its_own_sake_that_finds_nobody_is_over(make, recorder):
+    router = make(routing_strategy="weighted")
+    with pytest.raises(litellm.BadRequestError):
+        getattr(router, seams.SELECT_SYNC)(model="no such group")
+    assert probe_of(router) is None
+    chosen = getattr(router, seams.SELECT_SYNC)(model="g")
+
+    assert chosen["model_info"]["id"] == "a"
+    assert recorder.trees() == ()
