@@ -211,6 +211,19 @@ def test_one_that_cannot_be_made_costs_no_request(strategies, guard, monkeypatch
     assert guard.faults == 1  # it is not tried again
 
 
+def test_an_object_that_cannot_be_used_spoils_none_that_comes_after_it(strategies, guard, monkeypatch):
+    """An id is another object's as soon as its owner is gone."""
+    monkeypatch.setattr(_strategies, "id", lambda _: 7, raising=False)
+    half, whole = {"routing_strategy": Half()}, {"routing_strategy": Own()}
+    left = half["routing_strategy"]
+    strategies.take_in(half)
+    strategies.take_in(whole)
+
+    assert half["routing_strategy"] is left
+    assert (type(whole["routing_strategy"]), whole["routing_strategy"]) == (Handle, "own")
+    assert guard.faults == 1
+
+
 def test_there_is_an_end_to_what_requests_bring(strategies, monkeypatch):
     """A caller that makes a strategy for every request gets no learning from it, and fills no memory."""
     closed = []

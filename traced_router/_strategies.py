@@ -206,6 +206,8 @@ class Strategies:
                 self._of_requests[key] = make()
             except Exception as fault:  # noqa: BLE001  # a call must not fail for it
                 self.guard.report("strategy", fault)
+                if not isinstance(key, str):
+                    return None  # nothing keeps the object, and the next one may have its id
                 self._of_requests[key] = None
         return self._of_requests[key]
 
