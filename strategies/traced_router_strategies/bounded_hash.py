@@ -24,7 +24,7 @@ weigh what they save.
 
 import random
 import time
-from bisect import bisect, insort
+from bisect import bisect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from math import ceil
@@ -37,6 +37,9 @@ from traced_router_strategies._table import Table
 
 _POINTS: Final = 40
 """Of each deployment on the ring: shares of the keys differ by 1 / √40, which the bound evens out."""
+
+_MOST_KNOWN: Final = 4096
+"""Deployments on a ring, those that are away included; of a large group as many are kept as are there."""
 
 _MAX_GROUPS: Final = 256
 
@@ -58,7 +61,7 @@ class _Ring:
         self.inflight = 0
         self.elsewhere = 0.0
         self.shares: list[float] | None = None
-        self._known: Table[list[int]] = Table()
+        self._known: dict[str, None] = {}  # in the order of their last use
         self._points: list[int] = []
         self._owners: dict[int, str] = {}
 
@@ -66,11 +69,18 @@ class _Ring:
         """Put those on the ring that are new."""
         if not self.roster.update(candidates):
             return
+        new: list[int] = []
         for candidate in candidates:
-            if candidate.id in self._known.states:
-                self._known.touch(candidate.id)
+            if candidate.id in self._known:
+                del self._known[candidate.id]
             else:
-                self._join(candidate.id)
+                new += self._join(candidate.id)
+            self._known[candidate.id] = None
+        if new:
+            self._points += new
+            self._points.sort()  # what was sorted before is left as it is: as fast as finding each its place
+        if len(self._known) > max(_MOST_KNOWN, 2 * len(candidates)):
+            self._forget()
         self.shares = _shares(candidates)
 
     def room(self, position: int, factor: float) -> int:
@@ -91,20 +101,20 @@ class _Ring:
                 if position is not None:
                     yield position
 
-    def _join(self, id_: str) -> None:
-        before = set(self._known.states)
+    def _join(self, id_: str) -> list[int]:
+        """Its points, which it owns from now on."""
         points = [_hash(f"{id_}:{point}") for point in range(_POINTS)]
-        self._known.add(id_, points)
-        for gone in before - set(self._known.states):
-            self._leave(gone)
-        for point in points:
-            if point not in self._owners:  # 64 bits: never twice, but a ring must not break
-                self._owners[point] = id_
-                insort(self._points, point)
+        points = [point for point in points if point not in self._owners]  # 64 bits: never twice, but a ring must hold
+        self._owners.update(dict.fromkeys(points, id_))
+        return points
 
-    def _leave(self, id_: str) -> None:
-        self._points = [point for point in self._points if self._owners[point] != id_]
-        self._owners = {point: owner for point, owner in self._owners.items() if owner != id_}
+    def _forget(self) -> None:
+        """Those that have been away for longest, many at once: the ring is made anew, which takes milliseconds."""
+        away = [id_ for id_ in self._known if id_ not in self.roster.positions]
+        gone = set(away[: _MOST_KNOWN // 2])
+        self._known = {id_: None for id_ in self._known if id_ not in gone}
+        self._owners = {point: owner for point, owner in self._owners.items() if owner not in gone}
+        self._points = sorted(self._owners)
 
 
 def _hash(text: str) -> int:
@@ -221,6 +231,7 @@ class BoundedHash(InFlightStrategy):
 
     def _begin(self, ticket: Ticket) -> _Ring:
         ring = self._ring(ticket.model_group)
+        self._rings.touch(ticket.model_group)
         ring.inflight += 1
         return ring
 

@@ -259,6 +259,7 @@ class PrefixAffinity(InFlightStrategy):
 
     def _begin(self, ticket: Ticket) -> _Sent:
         group = self._group(ticket.model_group)
+        self._groups.touch(ticket.model_group)
         now = ticket.started_at
         one = self._deployments.states.get(ticket.id) or self._deployments.add(ticket.id, _Deployment(ticket.id, now))
         self._deployments.touch(ticket.id)

@@ -145,6 +145,7 @@ class Weighted(InFlightStrategy):
         with self._lock:
             group = request.model_group
             turns = self._groups.states.get(group) or self._groups.add(group, _Turns(self._rng.random))
+            self._groups.touch(group)
             return self._turn(turns, candidates)
 
     def peek(self, request: RoutingRequest, candidates: Sequence[Candidate]) -> Decision:

@@ -106,8 +106,7 @@ def test_two_on_one_point_share_it():
     ring = _Ring()
     ring.update([Candidate("a")])
     points = list(ring._points)
-    ring._known.add("b", [])
-    ring._join("a")  # all its points are taken: by itself
+    assert ring._join("a") == []  # all its points are taken: by itself
     assert ring._points == points
 
 
@@ -118,14 +117,27 @@ def test_a_group_that_was_evicted_in_flight_is_forgotten_softly(desk, group):
     assert desk.strategy.export_state() == {}
 
 
-def test_the_ring_forgets_who_was_gone_for_long():
-    ring = _Ring()
-    ring._known._limit = 2
-    ring.update([Candidate("a"), Candidate("b")])
-    ring.update([Candidate("c")])
-    assert set(ring._known.states) == {"b", "c"}
-    assert set(ring._owners.values()) == {"b", "c"}
+def test_the_ring_forgets_who_was_gone_for_long(monkeypatch):
+    """Many at once: a ring is not made anew each time that one more has come."""
+    monkeypatch.setattr("traced_router_strategies.bounded_hash._MOST_KNOWN", 6)
+    ring, known, made = _Ring(), [], []
+    for turn in range(12):
+        ring.update([Candidate("stays"), Candidate(f"d{turn}")])
+        known.append(len(ring._known))
+        made.append(len(ring._points) == 40 * len(ring._known))
+    assert known == [2, 3, 4, 5, 6, 4, 5, 6, 4, 5, 6, 4]
+    assert all(made)
+    assert list(ring._known) == ["d9", "d10", "stays", "d11"]
+    assert set(ring._owners.values()) == set(ring._known)
     assert sorted(ring._owners) == ring._points
+
+
+def test_a_ring_has_room_for_a_large_group(monkeypatch):
+    monkeypatch.setattr("traced_router_strategies.bounded_hash._MOST_KNOWN", 2)
+    ring = _Ring()
+    ring.update([Candidate(f"d{i}") for i in range(5)])
+    ring.update([Candidate(f"d{i}") for i in range(3, 9)])
+    assert len(ring._known) == 9
 
 
 def test_a_factor_of_one_is_refused():

@@ -418,3 +418,20 @@ def test_any_life(kind):
     case = machine.TestCase
     case.settings = settings(max_examples=15, stateful_step_count=40, deadline=None, database=None)
     case().runTest()
+
+
+@every
+def test_a_group_in_use_is_not_forgotten_for_those_that_come_and_go(kind, clock):
+    strategy = kind(clock=clock, rng=random.Random(1))
+    kept = next((getattr(strategy, name) for name in ("_rooms", "_groups", "_rings") if hasattr(strategy, name)), None)
+    seen = set()
+    for turn in range(600):
+        group = "lasting" if turn % 2 else f"g{turn}"
+        request = RoutingRequest(group, affinity=lambda: "s")
+        decision = strategy.pick(request, [Candidate(f"{group}-a", group), Candidate(f"{group}-b", group)])
+        ticket = Ticket(decision.id, group, clock.now, request)
+        strategy.started(ticket)
+        strategy.finished(ticket, Outcome("ok", 0.1, clock.now))
+        if kept is not None and group == "lasting":
+            seen.add(id(kept.states[group]))
+    assert len(seen) == (kept is not None)

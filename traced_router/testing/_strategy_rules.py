@@ -387,7 +387,7 @@ def keeps_bounded_state(bench: Bench) -> Iterator[str]:
     sizes: list[int] = []
     for half in range(2):
         for turn in range(half * bench.ids // 2, (half + 1) * bench.ids // 2):
-            group = f"g{turn // 8}"
+            group = "stays" if turn % 4 else f"g{turn // 8}"
             pair = [Candidate(f"{group}-d{turn}", group), Candidate(f"{group}-e{turn % 8}", group)]
             desk.serve(pair, 0.01, request=make_request(f"s{turn}", 3000, group=group), input_tokens=3000)
         sizes.append(_size(desk.strategy, (desk.clock,)))
