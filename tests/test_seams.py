@@ -145,6 +145,14 @@ def test_the_routing_group_that_decides(router, groups):
     assert [seams.routing_group_of(SimpleNamespace(**router), name) for name in ("pair", "a")] == groups
 
 
+@pytest.mark.parametrize("groups", ["routing_groups", "_routing_groups"], ids=["now", "up to 1.95"])
+def test_groups_of_a_router_s_configuration(groups):
+    router = SimpleNamespace(model_names={"g"}, model_group_alias={"alias": "g"}, **{groups: {"pair": object()}})
+    read = {name: seams.is_configured_group(router, name) for name in ("g", "alias", "pair", "made up")}
+
+    assert read == {"g": True, "alias": True, "pair": True, "made up": False}
+
+
 @pytest.mark.skipif(seams.ENGINE == "hosted", reason="a hosted core asks its host")
 def test_a_method_that_does_not_go_to_litellm_is_left_as_it_is():
     for method in (Path().exists, len):

@@ -110,6 +110,23 @@ def test_methods_that_call_side_by_side_are_left_as_they_are(provider, hosted, r
     assert hosted.module("_litellm").seeing(method, "alist_batches", str) is method
 
 
+def test_members_that_a_core_deprecates_are_read_where_it_keeps_them(hosted):
+    """Reading the old name warns."""
+
+    class Core:
+        _core_routing_strategy = "least-busy"
+        model_names = ("g",)
+
+        @property
+        def routing_strategy(self):
+            raise DeprecationWarning
+
+    seams = hosted.module("_litellm")
+    assert seams.state(Core(), "routing_strategy") == "least-busy"
+    assert seams.state(Core(), "model_names") == ("g",)
+    assert seams.state(Core(), "no_such_name", 7) == 7
+
+
 async def test_overrides_of_a_user_s_own_class_run(provider, hosted, router, recorder):
     ran = []
 
