@@ -21,7 +21,7 @@ For a caller who streams, the time to the first chunk takes the place of the who
 of the rest. A deployment that lies idle because it was slow is tried again, one call at a time
 (``_trials``). A new one gets a first call, and hardly another before it has answered that.
 
-Up to 16 candidates are all looked at; of more, three at random, the two best of the last pick
+Up to 16 candidates are all looked at; of more, two at random, the two best of the last pick
 (Mitzenmacher, Prabhakar and Shah 2002: memory is worth more than choice) and those that hold the
 prompt's prefix.
 
@@ -29,7 +29,7 @@ Sources. Join the shortest expected delay for the greedy rule; Pigou 1920 for th
 finagle's and tower's peak-EWMA for latency × load; Kleinrock 1967 for processor sharing;
 NVIDIA Dynamo's and llm-d's routers for affinity as a term of the predicted work, not a rule.
 
-Cost. A pick 3–6 µs at any number of candidates while nothing has changed (costs are kept until then),
+Cost. A pick 3–4 µs at any number of candidates while nothing has changed (costs are kept until then),
 up to 3 µs more where the prompt's prefix is looked up; a call in all, from its pick to what is learnt
 at its end, 35–50 µs. Memory: 4 KB per deployment, 350 bytes per prompt prefix (16,384 at most).
 
@@ -88,7 +88,7 @@ class LeastExpectedCompletion(ForecastingStrategy):
         clock: Callable[[], float] = time.monotonic,
         rng: random.Random | None = None,
         full_scan: int = 16,
-        sample: int = 3,
+        sample: int = 2,
         spill: float = 0.75,
     ) -> None:
         super().__init__(clock=clock, rng=rng)
