@@ -137,3 +137,87 @@ def test_there_is_an_end_to_what_is_remembered(monkeypatch):
         again, plain = both(router, f"d{i}")
         assert again == plain
     assert len(router._traced_router.model_infos._known) == 2
+
+
+class TestLimits:
+    """That a deployment has no limits is found out once."""
+
+    @pytest.fixture
+    def asked(self, monkeypatch):
+        """How often litellm itself has looked."""
+        asked = []
+        original = litellm.Router._increment_deployment_usage
+
+        async def counted(self, **kwargs):
+            asked.append(kwargs["deployment_id"])
+            return await original(self, **kwargs)
+
+        monkeypatch.setattr(litellm.Router, "_increment_deployment_usage", counted)
+        return asked
+
+    @staticmethod
+    async def count(router, tokens=7, times=1):
+        return await router._increment_deployment_usage(
+            deployment_id="d1",
+            deployment_name="g",
+            model_group="g",
+            total_tokens=tokens,
+            rpm_increment=times,
+            parent_otel_span=None,
+        )
+
+    async def test_once_is_enough(self, asked):
+        router = TracedRouter(model_list=[deployment()])
+        assert [await self.count(router) for _ in range(3)] == [None] * 3
+        assert asked == ["d1"]
+
+    async def test_a_limit_is_always_counted(self, asked):
+        router = TracedRouter(model_list=[deployment(rpm=3)])
+        keys = [await self.count(router) for _ in range(2)]
+        assert None not in keys
+        assert asked == ["d1"] * 2
+
+    async def test_one_that_gets_a_limit(self, asked):
+        router = TracedRouter(model_list=[deployment()])
+        await self.count(router)
+        router.model_list[0]["litellm_params"]["tpm"] = 1000
+        assert await self.count(router) is not None
+
+    async def test_one_whose_price_entry_gets_a_limit(self, asked, prices):
+        router = TracedRouter(model_list=[deployment()])
+        await self.count(router)
+        litellm.register_model({"gpt-4o": {**litellm.model_cost["gpt-4o"], "rpm": 5}})
+        await self.count(router)
+        assert asked == ["d1"] * 2
+
+    async def test_one_of_which_something_is_discovered(self, asked, monkeypatch):
+        router = TracedRouter(model_list=[deployment()])
+        await self.count(router)
+        monkeypatch.setattr(router, "get_discovered_model_info", lambda _: {"rpm": 5})
+        assert await self.count(router) is not None
+
+    async def test_nothing_to_count_says_nothing(self, asked):
+        router = TracedRouter(model_list=[deployment()])
+        for _ in range(2):
+            await self.count(router, tokens=0, times=0)
+        assert asked == ["d1"] * 2
+
+    async def test_one_that_is_gone(self, asked):
+        router = TracedRouter(model_list=[deployment("other")])
+        for _ in range(2):
+            assert await self.count(router) is None
+        assert asked == ["d1"] * 2
+
+    def test_an_odd_id(self):
+        router = TracedRouter(model_list=[deployment()])
+        infos = router._traced_router.model_infos
+        infos.found_unlimited(router, 7)
+        assert not infos.is_unlimited(router, 7)
+
+    async def test_there_is_an_end_to_these_too(self, monkeypatch):
+        monkeypatch.setattr("traced_router._model_info._MAX_DEPLOYMENTS", 1)
+        router = TracedRouter(model_list=[deployment(), deployment("d2")])
+        infos = router._traced_router.model_infos
+        infos.found_unlimited(router, "d1")
+        infos.found_unlimited(router, "d2")
+        assert (infos.is_unlimited(router, "d1"), infos.is_unlimited(router, "d2")) == (False, True)

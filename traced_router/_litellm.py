@@ -623,10 +623,12 @@ def cooldown_arguments(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tupl
 
 # --- time given back -------------------------------------------------------------------------
 
-MODEL_INFO_REPEATS: Final = ENGINE == "classic" and hasattr(Router, "get_discovered_model_info")
+MODEL_INFO_REPEATS: Final = ENGINE == "classic" and hasattr(Router, "_increment_deployment_usage")
 """Whether the router works the same model info out again and again, each time as a new dict.
 
-1.106 does, twice a call; 1.95 hands out the one that litellm caches, and 1.109 does not ask.
+1.106 does, twice a call, in ``_increment_deployment_usage``; it answers with nothing when a deployment
+has no limits, and when there is nothing to count. 1.95 hands out the dict that litellm caches, and
+1.109 does not ask.
 """
 
 # --- strategies of ours ----------------------------------------------------------------------

@@ -1,10 +1,11 @@
 """What litellm's router works out of a deployment at every call, worked out once: time given back.
 
-litellm asks ``get_router_model_info`` twice after each call (1.106), mostly to find that the
-deployment has no limits: parameters validated, the provider guessed, the price entry copied in
-depth. The answer depends on the deployment, on litellm's price map, and on what the router has
-discovered of it. Here it is kept beside all three and given again, as a copy, while none of them
-has changed. Whatever is out of the ordinary goes to litellm.
+litellm 1.106 counts a deployment's usage twice a call, and twice works out that it has no limits to
+count for: the deployment validated, the provider guessed, the price entry copied in depth. Both
+answers, a deployment's model info and that it has no limits, depend on the deployment, on litellm's
+price map, and on what the router has discovered of it. Here they are kept beside all three and given
+again, model info as a copy, while none of them has changed. Whatever is out of the ordinary goes to
+litellm.
 
 This module must not know OpenTelemetry.
 """
@@ -39,13 +40,48 @@ class _Known(NamedTuple):
     nested: tuple[str, ...]
 
 
-class ModelInfos:
-    """The answers for one router's deployments, by id; at most 4096."""
+class _Unlimited(NamedTuple):
+    """A deployment without limits, as it was when litellm found that."""
 
-    __slots__ = ("_known",)
+    deployment: Mapping[str, Any]
+    model: str
+    priced: object
+    discovered: Mapping[str, object]
+
+
+class ModelInfos:
+    """The answers for one router's deployments, by id; at most 4096 of each kind."""
+
+    __slots__ = ("_known", "_unlimited")
 
     def __init__(self) -> None:
         self._known: dict[str, _Known] = {}
+        self._unlimited: dict[str, _Unlimited] = {}
+
+    def is_unlimited(self, router: Any, id_: object) -> bool:
+        """Whether litellm has found that this deployment has no limits, and nothing has changed since."""
+        known = self._unlimited.get(id_) if isinstance(id_, str) else None
+        return (
+            known is not None
+            and known.deployment == router.get_model_info(id=id_)
+            and known.discovered == router.get_discovered_model_info(id_)
+            and known.priced is litellm.get_model_info(model=known.model)
+        )
+
+    def found_unlimited(self, router: Any, id_: object) -> None:
+        """litellm had something to count for this deployment, and counted nothing."""
+        try:
+            deployment: Any = copy.deepcopy(router.get_model_info(id=id_))
+            model = deployment["litellm_params"]["model"]
+            known = _Unlimited(
+                deployment, model, litellm.get_model_info(model=model), dict(router.get_discovered_model_info(id_))
+            )
+        except Exception:  # noqa: BLE001  # gone meanwhile, without a price, or not to be copied
+            return
+        if isinstance(id_, str):
+            if len(self._unlimited) >= _MAX_DEPLOYMENTS:
+                self._unlimited.clear()
+            self._unlimited[id_] = known
 
     def get(self, router: Any, deployment: object, compute: Callable[[], Any]) -> Any:
         """What ``compute()`` answers for ``deployment``, from memory where nothing has changed."""

@@ -419,6 +419,15 @@ class TracedRouter(Router):
             deployment = argument("deployment", 0, args, kwargs)
             return _tracing(self).model_infos.get(self, deployment, compute)
 
+        async def _increment_deployment_usage(self, *args: Any, **kwargs: Any) -> Any:
+            infos, deployment_id = _tracing(self).model_infos, kwargs.get("deployment_id")
+            if infos.is_unlimited(self, deployment_id):
+                return None
+            counted = await super()._increment_deployment_usage(*args, **kwargs)
+            if counted is None and kwargs.get("total_tokens", 0) > 0 and kwargs.get("rpm_increment", 0) > 0:
+                infos.found_unlimited(self, deployment_id)
+            return counted
+
     # --- mirrors ---------------------------------------------------------------------------------
 
     async def _silent_experiment_acompletion(self, *args: Any, **kwargs: Any) -> Any:
