@@ -208,12 +208,6 @@ class TestLimits:
             assert await self.count(router) is None
         assert asked == ["d1"] * 2
 
-    def test_an_odd_id(self):
-        router = TracedRouter(model_list=[deployment()])
-        infos = router._traced_router.model_infos
-        infos.found_unlimited(router, 7)
-        assert not infos.is_unlimited(router, 7)
-
     async def test_there_is_an_end_to_these_too(self, monkeypatch):
         monkeypatch.setattr("traced_router._model_info._MAX_DEPLOYMENTS", 1)
         router = TracedRouter(model_list=[deployment(), deployment("d2")])

@@ -58,9 +58,9 @@ class ModelInfos:
         self._known: dict[str, _Known] = {}
         self._unlimited: dict[str, _Unlimited] = {}
 
-    def is_unlimited(self, router: Any, id_: object) -> bool:
+    def is_unlimited(self, router: Any, id_: str) -> bool:
         """Whether litellm has found that this deployment has no limits, and nothing has changed since."""
-        known = self._unlimited.get(id_) if isinstance(id_, str) else None
+        known = self._unlimited.get(id_)
         return (
             known is not None
             and known.deployment == router.get_model_info(id=id_)
@@ -68,7 +68,7 @@ class ModelInfos:
             and known.priced is litellm.get_model_info(model=known.model)
         )
 
-    def found_unlimited(self, router: Any, id_: object) -> None:
+    def found_unlimited(self, router: Any, id_: str) -> None:
         """litellm had something to count for this deployment, and counted nothing."""
         try:
             deployment: Any = copy.deepcopy(router.get_model_info(id=id_))
@@ -78,10 +78,9 @@ class ModelInfos:
             )
         except Exception:  # noqa: BLE001  # gone meanwhile, without a price, or not to be copied
             return
-        if isinstance(id_, str):
-            if len(self._unlimited) >= _MAX_DEPLOYMENTS:
-                self._unlimited.clear()
-            self._unlimited[id_] = known
+        if len(self._unlimited) >= _MAX_DEPLOYMENTS:
+            self._unlimited.clear()
+        self._unlimited[id_] = known
 
     def get(self, router: Any, deployment: object, compute: Callable[[], Any]) -> Any:
         """What ``compute()`` answers for ``deployment``, from memory where nothing has changed."""

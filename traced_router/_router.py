@@ -420,7 +420,7 @@ class TracedRouter(Router):
             return _tracing(self).model_infos.get(self, deployment, compute)
 
         async def _increment_deployment_usage(self, *args: Any, **kwargs: Any) -> Any:
-            infos, deployment_id = _tracing(self).model_infos, kwargs.get("deployment_id")
+            infos, deployment_id = _tracing(self).model_infos, str(kwargs.get("deployment_id"))
             if infos.is_unlimited(self, deployment_id):
                 return None
             counted = await super()._increment_deployment_usage(*args, **kwargs)

@@ -231,8 +231,8 @@ class RouterTracing:
 
     def _attempt_now(self) -> Attempt | None:
         frame = current_frame()
-        if frame is None or not isinstance(frame.call, Call):
-            return None
+        if frame is None or not isinstance(frame.call, Call) or not frame.call.belongs_to(self.tree):
+            return None  # litellm's callbacks are global: a router hears of failures of another one's calls, too
         return (frame.owner.open_attempt if isinstance(frame.owner, Scope) else None) or frame.call.open_attempt
 
     def watch_cooldowns(self, router: object) -> None:

@@ -4,7 +4,9 @@ import asyncio
 import threading
 from contextlib import suppress
 
+import litellm
 import pytest
+from opentelemetry.trace import SpanKind
 
 from traced_router import _litellm as seams
 from traced_router import _router
@@ -160,6 +162,19 @@ async def test_failures_below_the_limit_cool_nothing_down(provider, router, reco
 
     events = [e.name for node in recorder.tree().walk() for e in node.events]
     assert "traced_router.cooldown" not in events
+
+
+async def test_another_router_with_the_same_deployments_says_nothing(router, provider, recorder):
+    """litellm's callbacks are global: the other router puts its own deployment of that id into cooldown as well."""
+    made, other = (router(*pair(provider), disable_cooldowns=False) for _ in range(2))
+    provider.script("dep-a", [RateLimited()])
+    with pytest.raises(litellm.RateLimitError):
+        await chat(made)
+    await asyncio.sleep(0)
+
+    (attempt,) = [s for s in recorder.spans() if s.kind is SpanKind.CLIENT]
+    assert [e.name for e in attempt.events] == ["traced_router.cooldown"]
+    assert other
 
 
 def test_a_transition_that_two_threads_tell_is_one(router, provider, monkeypatch):

@@ -12,6 +12,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from traced_router import TracedRouter
 from traced_router.demo._calls import STORIES, router
 from traced_router.demo._draw import Ink, draw
 from traced_router.testing import FakeProvider
@@ -55,7 +56,7 @@ async def _tell(
         await story.tell(calls, provider)
         await asyncio.sleep(0.02)  # a cancelled member of a race ends after the race
         provider.release()
-        calls.discard()
+        _give_up(calls)
         spans = memory.get_finished_spans()
         memory.clear()
         if as_json:
@@ -78,7 +79,7 @@ async def _warm_up(provider: FakeProvider) -> None:
         if stream:
             async for _ in answer:
                 pass
-    calls.discard()
+    _give_up(calls)
 
 
 def _export_too(tracing: TracerProvider) -> str | None:
@@ -100,3 +101,8 @@ def _export_too(tracing: TracerProvider) -> str | None:
 
 def _closing(exported: str | None) -> str:
     return exported or "Set OTEL_EXPORTER_OTLP_ENDPOINT to see these traces in your own backend."
+
+
+def _give_up(router: TracedRouter) -> None:
+    """litellm calls it ``retire`` from 1.109 on, and warns of the old name."""
+    (router.retire if hasattr(router, "retire") else router.discard)()
