@@ -4,7 +4,7 @@ import asyncio
 import logging
 import os
 import random
-from typing import Final, TextIO
+from typing import Any, Final, TextIO
 
 import litellm
 from opentelemetry.sdk.resources import Resource
@@ -12,7 +12,6 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from traced_router import TracedRouter
 from traced_router.demo._calls import STORIES, router
 from traced_router.demo._draw import Ink, draw
 from traced_router.testing import FakeProvider
@@ -103,6 +102,6 @@ def _closing(exported: str | None) -> str:
     return exported or "Set OTEL_EXPORTER_OTLP_ENDPOINT to see these traces in your own backend."
 
 
-def _give_up(router: TracedRouter) -> None:
+def _give_up(router: Any) -> None:
     """litellm calls it ``retire`` from 1.109 on, and warns of the old name."""
     (router.retire if hasattr(router, "retire") else router.discard)()
