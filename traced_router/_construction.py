@@ -1,4 +1,4 @@
-"""Building a router's tracing: arguments checked, litellm probed, what is missing said once.
+"""Building a router's tracing: settings read, litellm probed, what is missing said once.
 
 An adapter; it runs when a router is built, or when a live one is adopted, and never in a call.
 """
@@ -8,58 +8,22 @@ An adapter; it runs when a router is built, or when a live one is adopted, and n
 
 import inspect
 import logging
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any, Final
 
 from litellm.router import Router
-from opentelemetry import metrics, trace
-from opentelemetry._logs import LoggerProvider
 
 from traced_router import _litellm as seams
 from traced_router import settings as settings_module
-from traced_router._attributes import Limits
-from traced_router._strategies import Configured, Resilient
+from traced_router._arguments import Arguments
+from traced_router._strategies import Configured
 from traced_router._tracing import RouterTracing
 from traced_router.errors import ConfigurationError
-from traced_router.resilience import ResilienceOptions
 from traced_router.settings import TracedRouterSettings
 
 _NO_STRATEGIES: Final = Configured()
 
 logger: Final = logging.getLogger("traced_router")
-
-_PROVIDERS: Final = (
-    ("tracer_provider", "get_tracer", trace.TracerProvider),
-    ("meter_provider", "get_meter", metrics.MeterProvider),
-    ("logger_provider", "get_logger", LoggerProvider),
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Arguments:
-    """The constructor's own arguments."""
-
-    tracer_provider: trace.TracerProvider | None = None
-    meter_provider: metrics.MeterProvider | None = None
-    logger_provider: LoggerProvider | None = None
-    settings: TracedRouterSettings | Mapping[str, object] | None = None
-    resilience: Resilient = None
-
-    def check(self) -> None:
-        """Raise :class:`ConfigurationError` for what cannot be used."""
-        for name, method, kind in _PROVIDERS:
-            given = getattr(self, name)
-            if given is not None and not callable(getattr(given, method, None)):
-                raise ConfigurationError(
-                    f"{name}={type(given).__name__!r} object: give an OpenTelemetry {kind.__name__} "
-                    f"(with a {method}() method), or nothing to use the global one."
-                )
-        if not isinstance(self.resilience, ResilienceOptions | bool | None):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise ConfigurationError(
-                f"resilience={type(self.resilience).__name__!r} object: give ResilienceOptions, True, False, "
-                "or nothing to have it on for this package's strategies alone."
-            )
 
 
 def tracing(
@@ -73,15 +37,12 @@ def tracing(
         configured: the strategies of ours.
         foreign: whether the loop ignores Python overrides.
     """
-    settings = settings_module.load(arguments.settings)
     made = RouterTracing(
         router,
-        arguments.tracer_provider,
-        arguments.meter_provider,
-        Limits(string=settings.max_string_length, list_candidates=settings.list_candidates),
+        arguments,
+        settings_module.load(arguments.settings),
         seams.FOREIGN if foreign else seams.probe(seams.LOOP),
         "foreign" if foreign else seams.ENGINE,
-        arguments.resilience,
     )
     made.strategies.configure(configured)
     made.watch_cooldowns(router)

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from traced_router import _construction
 from traced_router import _litellm as seams
+from traced_router._arguments import Arguments
 from traced_router._around import Observer, argument, around
 from traced_router._edges import beside
 from traced_router._frame import current_frame
@@ -83,7 +84,7 @@ def build(
     facade: Any,
     args: tuple[Any, ...],
     kwargs: Mapping[str, Any],
-    arguments: _construction.Arguments,
+    arguments: Arguments,
     configured: Configured,
     state: str,
 ) -> None:

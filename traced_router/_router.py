@@ -24,6 +24,7 @@ from opentelemetry._logs import LoggerProvider
 
 from traced_router import _construction, _edges, _hosted, _picks, _readers, _strategies
 from traced_router import _litellm as seams
+from traced_router._arguments import Arguments
 from traced_router._around import argument
 from traced_router._current import attach, detach
 from traced_router._frame import Frame, current_frame, with_frame
@@ -96,7 +97,7 @@ class TracedRouter(Router):
         resilience: ResilienceOptions | bool | None = None,
         **kwargs: Any,
     ) -> None:
-        arguments = _construction.Arguments(tracer_provider, meter_provider, logger_provider, settings, resilience)
+        arguments = Arguments(tracer_provider, meter_provider, logger_provider, settings, resilience)
         arguments.check()
         args, named = _strategies.positional_as_named(args, kwargs)
         kwargs, configured = _strategies.translate(named)

@@ -27,6 +27,7 @@ from opentelemetry.trace import Link, SpanContext, Tracer
 
 from traced_router import _litellm as seams
 from traced_router import _readers
+from traced_router._arguments import Arguments
 from traced_router._attributes import Limits
 from traced_router._configured import Configured
 from traced_router._current import attach, detach
@@ -36,9 +37,10 @@ from traced_router._metrics import INSTRUMENTATION, Metrics
 from traced_router._model_info import ModelInfos
 from traced_router._scope import Scope, is_stream
 from traced_router._spans import Attempt
-from traced_router._strategies import Resilient, Strategies
+from traced_router._strategies import Strategies
 from traced_router._streams import follow
 from traced_router._tree import Batch, Call, CallFacts, Tree, Unrecorded
+from traced_router.settings import TracedRouterSettings
 
 PULL: Final = object()
 """Owner of the frame that is current while the caller pulls a stream."""
@@ -91,26 +93,22 @@ class RouterTracing:
 
     Args:
         router: whose tracing this is, litellm's or the core of a hosted one; held weakly.
-        tracer_provider: the caller's; the global one at the time of each call when ``None``.
-        meter_provider: likewise.
-        limits: how much a span may say.
+        arguments: the constructor's own; where there is no provider, the global one at the time of each call counts.
+        settings: in force for this router.
         capabilities: how much of each layer the core underneath can show.
         engine: that core's name.
-        resilience: see :class:`~traced_router._strategies.Strategies`.
     """
 
     def __init__(
         self,
         router: object,
-        tracer_provider: trace.TracerProvider | None,
-        meter_provider: metrics.MeterProvider | None,
-        limits: Limits,
+        arguments: Arguments,
+        settings: TracedRouterSettings,
         capabilities: Mapping[seams.Layer, seams.Level],
         engine: str,
-        resilience: Resilient = None,
     ) -> None:
-        self._tracer_provider = tracer_provider
-        self._meter_provider = meter_provider
+        self._tracer_provider = arguments.tracer_provider
+        self._meter_provider = arguments.meter_provider
         self._tracer: Tracer | None = None
         self._tracer_of: object = None
         self._cooling: dict[str, float] = {}
@@ -124,11 +122,11 @@ class RouterTracing:
             self._current_tracer,
             self.guard,
             measures=self.metrics.in_force,
-            limits=limits,
+            limits=Limits(string=settings.max_string_length, list_candidates=settings.list_candidates),
             engine=engine if lacking else None,
             capabilities=lacking,
         )
-        self.strategies = Strategies(self.guard, resilience, router)
+        self.strategies = Strategies(self.guard, arguments.resilience, router)
         self.model_infos = ModelInfos()
 
     def _meters(self) -> metrics.MeterProvider:

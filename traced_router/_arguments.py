@@ -1,0 +1,47 @@
+"""What ``TracedRouter`` takes beside litellm's own arguments, and what of it can be used.
+
+This module must not know litellm.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from opentelemetry import metrics, trace
+from opentelemetry._logs import LoggerProvider
+
+from traced_router.errors import ConfigurationError
+from traced_router.resilience import ResilienceOptions
+from traced_router.settings import TracedRouterSettings
+
+_PROVIDERS: Final = (
+    ("tracer_provider", "get_tracer", trace.TracerProvider),
+    ("meter_provider", "get_meter", metrics.MeterProvider),
+    ("logger_provider", "get_logger", LoggerProvider),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Arguments:
+    """The constructor's own arguments."""
+
+    tracer_provider: trace.TracerProvider | None = None
+    meter_provider: metrics.MeterProvider | None = None
+    logger_provider: LoggerProvider | None = None
+    settings: TracedRouterSettings | Mapping[str, object] | None = None
+    resilience: ResilienceOptions | bool | None = None
+
+    def check(self) -> None:
+        """Raise :class:`ConfigurationError` for what cannot be used."""
+        for name, method, kind in _PROVIDERS:
+            given = getattr(self, name)
+            if given is not None and not callable(getattr(given, method, None)):
+                raise ConfigurationError(
+                    f"{name}={type(given).__name__!r} object: give an OpenTelemetry {kind.__name__} "
+                    f"(with a {method}() method), or nothing to use the global one."
+                )
+        if not isinstance(self.resilience, ResilienceOptions | bool | None):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ConfigurationError(
+                f"resilience={type(self.resilience).__name__!r} object: give ResilienceOptions, True, False, "
+                "or nothing to have it on for this package's strategies alone."
+            )
