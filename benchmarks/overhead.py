@@ -11,7 +11,7 @@ quartiles of those differences as its spread.
 Contenders: the plain router; the traced one, recording into a batch processor whose exporter
 drops; the same with all metrics; the same with the sampler off; the same without an SDK. The floor is
 the SDK alone, starting and ending the very spans that a traced call makes, with their attributes; the
-metrics' floor makes the very measurements, too.
+metrics' floor makes the very measurements, too. A chunk of a stream is measured by itself.
 """
 
 # litellm and matplotlib are typed in part; mypy, strict too, watches where that spreads.
@@ -33,15 +33,15 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from string import ascii_lowercase
 from typing import Any, Final, cast
 
 SEED: Final = 20261121
 MESSAGES: Final[Any] = [{"role": "user", "content": "hello"}]
 ANSWER: Final = "The sky is blue because short waves scatter more."
-SHORT, LONG = 300, 3_000
-"""Characters of a mocked stream; litellm cuts a mock into chunks of three."""
-CHARACTERS_PER_CHUNK: Final = 3
+CHUNKS: Final = 1_000
+"""Chunks of a stream."""
+STREAMS: Final = "chunks"
+"""The process in which streams are read."""
 FLOORS: Final = ("floor", "metrics floor")
 FLOORED: Final = ("traced", "metrics")
 """The contenders that stand on them."""
@@ -166,21 +166,62 @@ async def _floor(*, metrics: bool) -> Callable[[], Awaitable[object]]:
 async def _calls(contender: str) -> dict[str, Callable[[], Awaitable[object]]]:
     if contender in FLOORS:
         return {"call": await _floor(metrics=contender == "metrics floor")}
+    if contender == STREAMS:
+        return _streams()
     router = _router(contender)
 
     async def call() -> object:
         return await router.acompletion("group", MESSAGES, mock_response=ANSWER)
 
-    def stream(characters: int) -> Callable[[], Awaitable[None]]:
-        text = (ascii_lowercase * (characters // 26 + 1))[:characters]  # litellm ends a stream that repeats itself
+    return {"call": call}
 
-        async def read() -> None:
-            async for _ in await router.acompletion("group", MESSAGES, mock_response=text, stream=True):
-                pass
 
-        return read
+def _streams() -> dict[str, Callable[[], Awaitable[object]]]:
+    """Reading a stream of litellm's chunks, bare and followed for its attempt and its request.
 
-    return {"call": call, "short stream": stream(SHORT), "long stream": stream(LONG)}
+    A chunk that comes through the whole router costs 170 µs, and the noise of that is larger than what is
+    measured here. So the stream is an iterator that does nothing else; what follows it is the router's own.
+    """
+    from litellm.types.utils import Delta, ModelResponseStream, StreamingChoices
+    from opentelemetry.metrics import NoOpMeterProvider
+    from opentelemetry.sdk.trace import TracerProvider
+
+    from traced_router._facts import AttemptFacts, DeploymentFacts
+    from traced_router._followers import AttemptFollower, CallWatch
+    from traced_router._guard import Guard
+    from traced_router._spans import Attempt
+    from traced_router._streams import stand_in
+    from traced_router._tree import Call, CallFacts, Tree
+
+    chunks = [ModelResponseStream(choices=[StreamingChoices(delta=Delta(content="ten"))]) for _ in range(CHUNKS)]
+    tracer = TracerProvider().get_tracer("chunks")
+    tree = Tree(lambda: tracer, Guard(NoOpMeterProvider))
+
+    class Stream:
+        def __init__(self) -> None:
+            self._left = iter(chunks)
+
+        def __aiter__(self) -> "Stream":
+            return self
+
+        async def __anext__(self) -> object:
+            for chunk in self._left:
+                return chunk
+            raise StopAsyncIteration
+
+    async def read(stream: Any) -> None:
+        async for _ in stream:
+            pass
+
+    def followed() -> Awaitable[None]:
+        call, stream = tree.open_call(CallFacts("chat", "group")), Stream()
+        assert isinstance(call, Call)
+        attempt: Attempt | None = call.attempt(AttemptFacts(DeploymentFacts("deployment-0")), None)
+        assert attempt is not None
+        inner = stand_in(stream, AttemptFollower(attempt, stream))
+        return read(stand_in(inner, CallWatch(call, attempt.context)))
+
+    return {"bare": lambda: read(Stream()), "followed": followed}
 
 
 async def _block(call: Callable[[], Awaitable[object]], calls: int, concurrency: int) -> tuple[float, float]:
@@ -228,6 +269,9 @@ class Contender:
             text=True,
             env=environment,
         )
+
+    def wait(self) -> None:
+        """Until it is ready: they all get ready at once."""
         self._answer()
 
     def _answer(self) -> dict[str, float]:
@@ -286,16 +330,12 @@ def _figure(name: str, concurrency: int, found: Sequence[tuple[float, float]]) -
     return Figure(name, concurrency, statistics.median(cpu), low, high, 1e6 * statistics.median(w for _, w in found))
 
 
-def _per_chunk(plain: Contender, traced: Contender, blocks: int, calls: int) -> float:
-    """Microseconds of CPU that a chunk of a traced stream adds."""
-    chunks = (LONG - SHORT) / CHARACTERS_PER_CHUNK
+def _per_chunk(streams: Contender, blocks: int, calls: int) -> float:
+    """Microseconds of CPU that a chunk of a followed stream adds."""
     added = []
     for _ in range(blocks):
-        slopes = []
-        for contender in (plain, traced):
-            short, long = (contender.block(f"{kind} stream", calls, 1)["cpu"] for kind in ("short", "long"))
-            slopes.append((long - short) / chunks)
-        added.append(1e6 * (slopes[1] - slopes[0]))
+        bare, followed = (streams.block(what, calls, 1)["cpu"] for what in ("bare", "followed"))
+        added.append(1e6 * (followed - bare) / CHUNKS)
     return statistics.median(added)
 
 
@@ -352,15 +392,17 @@ def main() -> int:
     if chosen.contend:
         asyncio.run(_contend(chosen.contend))
         return 0
-    blocks, calls = (6, 40) if chosen.quick else (25, 80)
+    blocks, calls = (5, 40) if chosen.quick else (25, 80)
     names = ("plain", "traced", "metrics", "sampler off", "no sdk", *FLOORS)
-    contenders = [Contender(name) for name in names]
+    *contenders, streams = [Contender(name) for name in (*names, STREAMS)]
     try:
+        for contender in (*contenders, streams):
+            contender.wait()
         figures = [f for concurrency in (1, 20) for f in _compare(contenders, concurrency, blocks, calls)]
-        chunk = _per_chunk(contenders[0], contenders[1], max(3, blocks // 3), 4 if chosen.quick else 10)
+        chunk = _per_chunk(streams, blocks, 4)
         growth = _growth(contenders[1], chosen.rss_calls or (2_000 if chosen.quick else 100_000))
     finally:
-        for contender in contenders:
+        for contender in (*contenders, streams):
             contender.stop()
     cpu = {(f.contender, f.concurrency): f.cpu for f in figures}
     ratios = {
