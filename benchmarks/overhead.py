@@ -15,7 +15,7 @@ metrics' floor makes the very measurements, too. A chunk of a stream is measured
 """
 
 # litellm and matplotlib are typed in part; mypy, strict too, watches where that spreads.
-# pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false
+# pyright: reportMissingTypeStubs=false, reportUnknownArgumentType=false, reportUnknownMemberType=false
 
 import argparse
 import asyncio
