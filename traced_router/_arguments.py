@@ -3,7 +3,7 @@
 This module must not know litellm.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -30,6 +30,7 @@ class Arguments:
     logger_provider: LoggerProvider | None = None
     settings: TracedRouterSettings | Mapping[str, object] | None = None
     resilience: ResilienceOptions | bool | None = None
+    vocabularies: Iterable[str] | str | None = None
 
     def check(self) -> None:
         """Raise :class:`ConfigurationError` for what cannot be used."""

@@ -90,7 +90,8 @@ class DecisionFacts(NamedTuple):
     ``rank_by`` says what a score is. Where lots were drawn (``weighted_random``, ``random``) it is the chance,
     0 to 1. ``scores`` and ``excluded`` are keyed by deployment id; a value of ``excluded`` is one
     of :data:`traced_router._names.EXCLUSIONS`. ``seconds`` is the strategy's own time. ``ids``
-    are the candidates to list, and can be left out where nobody lists them.
+    are the candidates to list, and can be left out where nobody lists them; so can ``chosen_model``, the
+    chosen deployment's, where no vocabulary asks for it.
     """
 
     strategy: str | None = None
@@ -110,3 +111,4 @@ class DecisionFacts(NamedTuple):
     ids: Sequence[str] = ()
     scores: Mapping[str, float] = _NOTHING
     attributes: Mapping[str, str | int | float | bool] = _NOTHING
+    chosen_model: str | None = None

@@ -48,12 +48,23 @@ class BarePick:
 
 
 class Pick:
-    """One selection, around litellm's own pick."""
+    """One selection, around litellm's own pick.
 
-    __slots__ = ("_entered", "_group", "_probe", "_scope", "_selection", "_token")
+    ``reader`` knows the chosen deployment's model, where some vocabulary asks for it.
+    """
 
-    def __init__(self, frame: Frame, selection: Selection, probe: Probe, group: str | None) -> None:
+    __slots__ = ("_entered", "_group", "_probe", "_reader", "_scope", "_selection", "_token")
+
+    def __init__(
+        self,
+        frame: Frame,
+        selection: Selection,
+        probe: Probe,
+        group: str | None,
+        reader: _readers.DeploymentReader | None,
+    ) -> None:
         self._group = group
+        self._reader = reader
         self._probe = probe
         self._scope = frame.owner if isinstance(frame.owner, Scope) else None
         self._selection = selection
@@ -64,7 +75,10 @@ class Pick:
         """litellm has picked the deployment ``result``."""
         leave(self._entered)
         detach(self._token)
-        self._selection.end(self._probe.decide(result))
+        decision = self._probe.decide(result)
+        if self._reader is not None and decision is not None:
+            decision = decision._replace(chosen_model=self._reader.read(result).model)
+        self._selection.end(decision)
         if self._scope is not None:
             self._scope.picked(result, self._group)
         return result
@@ -117,7 +131,8 @@ def begin_pick(
             scope=frame.owner if isinstance(frame.owner, Scope) else None,
         )
         selection = call.select(group, frame.hop, probe)
-        return None if selection is None else Pick(frame, selection, probe, group)
+        reader = None if tracing.tree.mirror is None else tracing.reader
+        return None if selection is None else Pick(frame, selection, probe, group, reader)
     except Exception as fault:  # noqa: BLE001  # the pick goes on, untraced
         call.guard.report("selection", fault)
         return None

@@ -14,7 +14,7 @@ generated core class, where ``self`` is that core. See ``_litellm`` for every na
 # pyright: reportPossiblyUnboundVariable=false, reportUnknownArgumentType=false, reportUnknownMemberType=false, reportUnknownVariableType=false
 
 import functools
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Final
 
 from litellm.router import Router
@@ -79,6 +79,8 @@ class TracedRouter(Router):
         resilience: keeps sick deployments from callers, see
             :class:`~traced_router.resilience.ResilienceOptions`. On for this package's own strategies
             when not given; options, or ``True``, turn it on for litellm's too, ``False`` turns it off.
+        vocabularies: what spans say in the words of other backends too: ``openinference``; none when not
+            given, here or in the settings.
 
     ``routing_strategy``, and that of a routing group or of a call, can also be the name of an
     installed strategy, or a :class:`~traced_router.strategy.RoutingStrategy` object.
@@ -95,9 +97,10 @@ class TracedRouter(Router):
         logger_provider: LoggerProvider | None = None,
         settings: TracedRouterSettings | Mapping[str, object] | None = None,
         resilience: ResilienceOptions | bool | None = None,
+        vocabularies: Iterable[str] | str | None = None,
         **kwargs: Any,
     ) -> None:
-        arguments = Arguments(tracer_provider, meter_provider, logger_provider, settings, resilience)
+        arguments = Arguments(tracer_provider, meter_provider, logger_provider, settings, resilience, vocabularies)
         arguments.check()
         args, named = _strategies.positional_as_named(args, kwargs)
         kwargs, configured = _strategies.translate(named)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final, Protocol
 
 from opentelemetry import trace
-from opentelemetry.trace import SpanKind, Status, StatusCode
+from opentelemetry.trace import Status, StatusCode
 
 from traced_router import _names as n
 from traced_router._attributes import (
@@ -54,7 +54,7 @@ class Selection:
         self._done = False
         self._start = call.timeline.now()
         self._span = call.start_span(
-            text(n.selection_span(model_group), call.limits.string), hop, SpanKind.INTERNAL, None, self._start
+            n.SELECTION, text(n.selection_span(model_group), call.limits.string), hop, None, self._start
         )
         self.context = standing(Frame(call, hop, owner), self._span, call.parent_context(hop))
 
@@ -71,11 +71,12 @@ class Selection:
             call.measures.selected(self.context, self._group, call.strategy, decision, failure, now - self._start)
         try:
             if decision is not None and call.recording:
-                self._span.set_attributes(decision_attributes(decision, call.limits.string))
+                said, extent = decision_attributes(decision, call.limits.string), (self._start, now)
+                call.describe(self._span, n.SELECTION, said, extent, decision.chosen_model)
                 if failure is not None or (decision.ids and (call.limits.list_candidates or call.failed)):
                     self._span.add_event(n.CANDIDATES_EVENT, candidates(decision, call.limits.string), now)
             if failure is not None:
-                self._span.set_attribute(n.ERROR_TYPE, failure.error_type)
+                call.describe(self._span, n.SELECTION, {n.ERROR_TYPE: failure.error_type}, (self._start, now))
                 self._span.set_status(ERROR)
         finally:
             self._span.end(now)
@@ -143,9 +144,9 @@ class Attempt:
         self._first_content_ns: int | None = None
         self._start = call.timeline.now()
         self._span = call.start_span(
+            n.ATTEMPT,
             text(n.attempt_span(call.operation, self.deployment.model or self.model_group), call.limits.string),
             hop,
-            SpanKind.CLIENT,
             self._attributes(in_hop, facts.parameters) if call.recording else None,
             self._start,
         )
@@ -248,7 +249,7 @@ class Attempt:
             if answer is not None:
                 self.cost = answer.cost
             if call.recording:
-                self._describe(answer, failure)
+                self._describe(answer, failure, now)
         finally:
             try:
                 self._span.end(now)
@@ -260,7 +261,7 @@ class Attempt:
                 call.attempted(self)
                 self._tell(answer, None if left else failure, left=left)
 
-    def _describe(self, answer: AnswerFacts | None, failure: FailureFacts | None) -> None:
+    def _describe(self, answer: AnswerFacts | None, failure: FailureFacts | None, now: int) -> None:
         out: dict[str, Value] = {}
         if answer is not None:
             answer_attributes(out, answer, self._call.limits.string)
@@ -271,7 +272,7 @@ class Attempt:
             if failure.category != "cancelled":
                 self._span.set_status(ERROR)
         if out:
-            self._span.set_attributes(out)
+            self._call.describe(self._span, n.ATTEMPT, out, (self._start, now))
 
     def _tell(self, answer: AnswerFacts | None, failure: FailureFacts | None, *, left: bool) -> None:
         listener, self._listener = self._listener, None
@@ -293,7 +294,7 @@ class Backoff:
         attributes: dict[str, Value] = {n.BACKOFF_SECONDS: float(seconds), n.BACKOFF_SOURCE: source}
         if retry_after is not None:
             attributes[n.BACKOFF_RETRY_AFTER] = retry_after
-        self._span = call.start_span(n.BACKOFF_SPAN, hop, SpanKind.INTERNAL, attributes, self._start)
+        self._span = call.start_span(n.BACKOFF, n.BACKOFF_SPAN, hop, attributes, self._start)
 
     def end(self) -> None:
         """End the span."""
@@ -310,7 +311,7 @@ class Backoff:
 class Hop:
     """One fallback. It ends with its own failure, with its answer, or with its answer's stream."""
 
-    __slots__ = ("_call", "_returned", "_span", "done", "guard", "span_context", "target")
+    __slots__ = ("_call", "_returned", "_span", "_start", "done", "guard", "span_context", "target")
 
     def __init__(
         self, call: "Call", target: str, kind: str, depth: int, from_group: str | None, error_type: str | None
@@ -330,9 +331,8 @@ class Hop:
             attributes[n.FALLBACK_FROM] = text(from_group, limit)
         if error_type is not None:
             attributes[n.FALLBACK_ERROR_TYPE] = error_type
-        self._span = call.start_span(
-            text(n.fallback_span(target), limit), None, SpanKind.INTERNAL, attributes, call.timeline.now()
-        )
+        self._start = call.timeline.now()
+        self._span = call.start_span(n.FALLBACK, text(n.fallback_span(target), limit), None, attributes, self._start)
         self.span_context = trace.set_span_in_context(self._span, call.parent_context(None))
 
     @fails_open("fallback")
@@ -364,10 +364,12 @@ class Hop:
         if self.done:
             return
         self.done = True
-        self._call.hop_ended(self)
+        call = self._call
+        call.hop_ended(self)
+        now = call.timeline.now()
         try:
             if error_type is not None:
-                self._span.set_attribute(n.ERROR_TYPE, error_type)
+                call.describe(self._span, n.FALLBACK, {n.ERROR_TYPE: error_type}, (self._start, now))
                 self._span.set_status(ERROR)
         finally:
-            self._span.end(self._call.timeline.now())
+            self._span.end(now)

@@ -41,6 +41,7 @@ from traced_router._strategies import Strategies
 from traced_router._streams import follow
 from traced_router._tree import Batch, Call, CallFacts, Tree, Unrecorded
 from traced_router.settings import TracedRouterSettings
+from traced_router.vocabularies import named
 
 PULL: Final = object()
 """Owner of the frame that is current while the caller pulls a stream."""
@@ -125,6 +126,7 @@ class RouterTracing:
             limits=Limits(string=settings.max_string_length, list_candidates=settings.list_candidates),
             engine=engine if lacking else None,
             capabilities=lacking,
+            vocabularies=named(settings.vocabularies if arguments.vocabularies is None else arguments.vocabularies),
         )
         self.strategies = Strategies(self.guard, arguments.resilience, router)
         self.model_infos = ModelInfos()

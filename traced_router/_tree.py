@@ -30,8 +30,10 @@ from traced_router._frame import Frame, frame_of, standing
 from traced_router._guard import Guard, fails_open
 from traced_router._ledger import Ledger
 from traced_router._metrics import Measures
+from traced_router._mirror import Mirror
 from traced_router._spans import ERROR, Attempt, AttemptListener, Backoff, Hop, Selection
 from traced_router._timeline import Timeline
+from traced_router.vocabularies import Said, Vocabulary
 
 
 class CallFacts(NamedTuple):
@@ -61,10 +63,11 @@ class Tree:
         limits: how much a span may say.
         engine: the litellm core underneath, when some seam is not fully there.
         capabilities: ``seam=level`` for those seams.
+        vocabularies: what spans say in the words of other backends too.
         timeline: makes the time line of an outermost call.
     """
 
-    __slots__ = ("_timeline", "capabilities", "engine", "guard", "limits", "measures", "tracer")
+    __slots__ = ("_timeline", "capabilities", "engine", "guard", "limits", "measures", "mirror", "tracer")
 
     def __init__(
         self,
@@ -75,6 +78,7 @@ class Tree:
         limits: Limits | None = None,
         engine: str | None = None,
         capabilities: tuple[str, ...] = (),
+        vocabularies: tuple[Vocabulary, ...] = (),
         timeline: Callable[[], Timeline] = Timeline,
     ) -> None:
         self.tracer = tracer
@@ -84,6 +88,7 @@ class Tree:
         self.limits = limits or Limits()
         self.engine = engine
         self.capabilities = capabilities
+        self.mirror = Mirror(vocabularies, guard, self.limits.string) if vocabularies else None
 
     @fails_open("request")
     def open_call(
@@ -109,14 +114,11 @@ class Tree:
         if facts.trace_id is not None:
             attributes[n.TRACE_ID] = text(facts.trace_id, limit)
         start = timeline.now()
-        span = self.tracer().start_span(
-            text(n.request_span(facts.operation, facts.model_group), limit),
-            parent,
-            SpanKind.INTERNAL,
-            attributes,
-            links,
-            start,
-        )
+        name = text(n.request_span(facts.operation, facts.model_group), limit)
+        span = self.tracer().start_span(name, parent, SpanKind.INTERNAL, attributes, links, start)
+        if self.mirror is not None and span.is_recording():
+            root = not trace.get_current_span(parent).get_span_context().is_valid
+            self.mirror.add(span, Said(n.REQUEST, facts.operation, attributes, start, name=name, root=root))
         measures = self.measures()
         if measures is None and not (span.is_recording() or follow):
             return Unrecorded(standing(Frame(None), span, parent))
@@ -141,15 +143,14 @@ class Tree:
         outer = frame_of(parent)
         enclosing = outer.call if outer is not None else None
         timeline = self._timeline() if enclosing is None else enclosing.timeline
+        start = timeline.now()
         groups = text(",".join(model_groups), self.limits.string)
-        span = self.tracer().start_span(
-            n.batch_span(groups),
-            parent,
-            SpanKind.INTERNAL,
-            {n.OPERATION: operation, n.MODEL_GROUP: groups, n.BATCH_SIZE: size},
-            links,
-            timeline.now(),
-        )
+        name = n.batch_span(groups)
+        attributes: dict[str, Value] = {n.OPERATION: operation, n.MODEL_GROUP: groups, n.BATCH_SIZE: size}
+        span = self.tracer().start_span(name, parent, SpanKind.INTERNAL, attributes, links, start)
+        if self.mirror is not None and span.is_recording():
+            root = not trace.get_current_span(parent).get_span_context().is_valid
+            self.mirror.add(span, Said(n.BATCH, operation, attributes, start, name=name, root=root))
         if not (span.is_recording() or follow):
             return Unrecorded(standing(Frame(None), span, parent))
         return Batch(self, span, timeline, parent)
@@ -458,7 +459,9 @@ class Call:
                 )
             try:
                 if self.recording:
-                    self._span.set_attributes(self._summary(how, failure, stream_outcome, now))
+                    self.describe(
+                        self._span, n.REQUEST, self._summary(how, failure, stream_outcome, now), (self._start, now)
+                    )
                     if how == "error":
                         self._span.set_status(ERROR)
             finally:
@@ -505,10 +508,29 @@ class Call:
     # --- what children tell ------------------------------------------------------------------
 
     def start_span(
-        self, name: str, hop: "Hop | None", kind: SpanKind, attributes: Mapping[str, Value] | None, start: int
+        self, role: str, name: str, hop: "Hop | None", attributes: Mapping[str, Value] | None, start: int
     ) -> Span:
         """Start a child span."""
-        return self._tree.tracer().start_span(name, self.parent_context(hop), kind, attributes, (), start)
+        kind = SpanKind.CLIENT if role == n.ATTEMPT else SpanKind.INTERNAL
+        span = self._tree.tracer().start_span(name, self.parent_context(hop), kind, attributes, (), start)
+        mirror = self._tree.mirror
+        if mirror is not None and self.recording:
+            mirror.add(span, Said(role, self.operation, attributes or {}, start, name=name))
+        return span
+
+    def describe(
+        self,
+        span: Span,
+        role: str,
+        attributes: Mapping[str, Value],
+        extent: tuple[int, int],
+        model: str | None = None,
+    ) -> None:
+        """Set what ``span``, this call's own or a child's, says at the end of its ``extent``."""
+        span.set_attributes(attributes)
+        mirror = self._tree.mirror
+        if mirror is not None and self.recording:
+            mirror.add(span, Said(role, self.operation, attributes, *extent, model=model))
 
     def backed_off(self, nanoseconds: int) -> None:
         """A wait has ended."""

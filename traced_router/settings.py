@@ -27,6 +27,9 @@ class TracedRouterSettings(BaseSettings):
     max_string_length: int = Field(default=1024, ge=64)
     """Characters that a string attribute keeps; at least 64."""
 
+    vocabularies: tuple[str, ...] | str = ()
+    """What spans say in the words of other backends too, by name; in the environment with commas between them."""
+
 
 def load(given: TracedRouterSettings | Mapping[str, object] | None = None) -> TracedRouterSettings:
     """The settings in force: ``given`` over the environment over the defaults.

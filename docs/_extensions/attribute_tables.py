@@ -5,20 +5,24 @@ A page asks for the table of one span, or of what several spans share::
     ```{attributes} attempt
     ```
 
-or for that of all metrics, or of their buckets::
+or for that of all metrics, of their buckets, or of a vocabulary's names::
 
     ```{metrics}
     ```
     ```{metric-buckets}
     ```
+    ```{vocabulary} openinference
+    ```
 """
+
+from pathlib import Path
 
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 from sphinx.util.typing import ExtensionMetadata
 
-from traced_router import _names
+from traced_router import _names, vocabularies
 
 SHOWN = {object: "`str`, `int`, `float` or `bool`", tuple: "`tuple` of `str`"}
 
@@ -84,9 +88,37 @@ def buckets_table() -> str:
     return "\n".join(["| histogram | upper bounds |", "|---|---|", *rows])
 
 
+class Vocabulary(SphinxDirective):
+    """One table: the attributes of the vocabulary named by the argument."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        """Write the table as Markdown, and have the page's own parser read it."""
+        name = self.arguments[0]
+        if name not in vocabularies.VOCABULARIES:
+            raise self.error(f"{name!r} is no vocabulary; there are: {', '.join(vocabularies.VOCABULARIES)}.")
+        self.env.note_dependency(str(Path(vocabularies.__file__).with_name(f"{name}.py")))
+        return self.parse_text_to_nodes(vocabulary_table(name))
+
+
+def vocabulary_table(name: str) -> str:
+    """The attributes of a vocabulary as a Markdown table."""
+    rows = [
+        f"| `{row.key}` | `{row.type.__name__}` | {_on(row.spans)} | {row.doc} |"
+        for row in vocabularies.VOCABULARIES[name].NAMES
+    ]
+    return "\n".join(["| attribute | type | on | meaning |", "|---|---|---|---|", *rows])
+
+
+def _on(spans: tuple[str, ...]) -> str:
+    return "every span" if len(spans) == len(_names._ALL_SPANS) else ", ".join(spans)  # noqa: SLF001 - as above
+
+
 def setup(app: Sphinx) -> ExtensionMetadata:
     """Tell Sphinx of the directives."""
     app.add_directive("attributes", Attributes)
     app.add_directive("metrics", Metrics)
     app.add_directive("metric-buckets", MetricBuckets)
+    app.add_directive("vocabulary", Vocabulary)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

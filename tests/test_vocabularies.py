@@ -1,0 +1,348 @@
+"""What spans say in the words of other backends: whole spans, and nothing counted twice."""
+
+import re
+
+import litellm
+import pytest
+from litellm.caching.caching import Cache
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
+
+from traced_router import ConfigurationError, TracedRouter, TracedRouterSettings
+from traced_router import _names as n
+from traced_router.testing import (
+    Answer,
+    FakeProvider,
+    RateLimited,
+    Recorder,
+    assert_tree,
+    check_trace,
+    span,
+)
+from traced_router.vocabularies import VOCABULARIES, Said, named
+
+MESSAGES = [{"role": "user", "content": "hi"}]
+MODEL = "gpt-4o-2024-08-06"
+BASE = {attribute.key for attribute in n.ATTRIBUTES}
+
+
+@pytest.fixture
+def recorder():
+    made = Recorder()
+    yield made
+    assert made.open_spans() == []
+    for spans in made.traces():
+        assert [str(v) for v in check_trace(spans)] == []
+
+
+@pytest.fixture
+def provider():
+    with FakeProvider() as made:
+        yield made
+
+
+@pytest.fixture
+def make(recorder):
+    made = []
+
+    def make(*deployments, **arguments):
+        defaults = {"num_retries": 0, "tracer_provider": recorder.provider}
+        made.append(TracedRouter(model_list=list(deployments), **{**defaults, **arguments}))
+        return made[-1]
+
+    yield make
+    for router in made:
+        (router.retire if hasattr(router, "retire") else router.discard)()
+
+
+def words(node):
+    """What a span says beside what it would say without any vocabulary."""
+    return {
+        key: value
+        for key, value in node.attributes.items()
+        if key not in BASE and not key.startswith(n.STRATEGY_PREFIX)
+    }
+
+
+def everything(tree):
+    return [tree, *(below for child in tree.children for below in everything(child))]
+
+
+# --- which ones --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ([], []),
+        ("", []),
+        ("openinference", ["openinference"]),
+        (" openinference, openinference,", ["openinference"]),
+        (("openinference",), ["openinference"]),
+    ],
+)
+def test_vocabularies_are_found_by_name_each_once(given, found):
+    assert named(given) == tuple(VOCABULARIES[name] for name in found)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["openinferense"], "There is no vocabulary 'openinferense'. Did you mean openinference?"),
+        ("klingon", "There is no vocabulary 'klingon'. There are: openinference"),
+        ([7], "There is no vocabulary 7. There are: openinference"),
+        (True, "vocabularies=True: give a list of names. There are: openinference"),
+    ],
+)
+def test_what_there_is_not_is_refused_when_the_router_is_built(make, given, said):
+    with pytest.raises(ConfigurationError, match=re.escape(said)):
+        make(vocabularies=given)
+
+
+@pytest.mark.parametrize("value", ["openinference", '["openinference"]'])
+def test_the_environment_names_them_too_and_the_keyword_beats_it(make, monkeypatch, value):
+    monkeypatch.setenv("TRACED_ROUTER_VOCABULARIES", value)
+
+    assert make()._traced_router.tree.mirror is not None
+    assert make(vocabularies=[])._traced_router.tree.mirror is None
+
+
+def test_settings_that_are_given_name_them_too(make):
+    settings = TracedRouterSettings(vocabularies=("openinference",))
+
+    assert make(settings=settings)._traced_router.tree.mirror is not None
+    assert make(settings={"vocabularies": ["openinference"]})._traced_router.tree.mirror is not None
+
+
+async def test_without_any_there_are_no_further_words(make, provider, recorder):
+    await make(provider.deployment("a")).acompletion("gpt-4o", MESSAGES)
+
+    assert [words(node) for node in everything(recorder.tree())] == [{}, {}, {}]
+
+
+async def test_what_nobody_records_is_not_said(make, provider, monkeypatch):
+    asked = []
+    monkeypatch.setattr(VOCABULARIES["openinference"], "mirror", asked.append)
+    for sampler in (ALWAYS_OFF, None):
+        recorder = Recorder(sampler=sampler)
+        router = make(
+            provider.deployment("a"),
+            tracer_provider=recorder.provider,
+            meter_provider=recorder.meter_provider,
+            vocabularies=["openinference"],
+        )
+        await router.acompletion("gpt-4o", MESSAGES)
+        await router.abatch_completion(["gpt-4o"], MESSAGES)
+        assert bool(asked) is (sampler is None)
+
+
+async def test_a_vocabulary_that_fails_harms_nobody(make, provider, recorder, monkeypatch):
+    def mirror(said):
+        raise LookupError
+
+    monkeypatch.setattr(VOCABULARIES["openinference"], "mirror", mirror)
+    router = make(provider.deployment("a"), vocabularies=["openinference"])
+    await router.acompletion("gpt-4o", MESSAGES)
+
+    assert_tree(recorder, span("router.chat gpt-4o", children=[span("router.select gpt-4o"), span(f"chat {MODEL}")]))
+    assert router._traced_router.guard.faults == 6
+
+
+async def test_what_is_longer_than_the_limit_is_left_out_for_half_a_json_object_is_none(make, provider, recorder):
+    router = make(
+        provider.deployment("a"), vocabularies=["openinference"], settings=TracedRouterSettings(max_string_length=64)
+    )
+    await router.acompletion("gpt-4o", MESSAGES, stop=["x" * 60])
+
+    attempt = recorder.tree().children[1]
+    assert attempt.attributes["llm.model_name"] == MODEL
+    assert "llm.invocation_parameters" not in attempt.attributes
+
+
+@pytest.mark.parametrize("name", VOCABULARIES)
+def test_no_vocabulary_uses_a_name_of_ours_or_one_twice(name):
+    keys = [attribute.key for attribute in VOCABULARIES[name].NAMES]
+
+    assert len(set(keys)) == len(keys)
+    assert BASE.isdisjoint(keys)
+
+
+@pytest.mark.parametrize("name", VOCABULARIES)
+async def test_every_word_stands_in_the_table_of_its_vocabulary(make, provider, recorder, name):
+    table = {attribute.key: attribute for attribute in VOCABULARIES[name].NAMES}
+    await everything_happens(make, provider, [name])
+
+    said = set()
+    roles = {"router.select": n.SELECTION, "router.backoff": n.BACKOFF, "router.fallback": n.FALLBACK}
+    for tree in recorder.trees():
+        for node in everything(tree):
+            first = node.name.split()[0]
+            role = roles.get(first) or (n.ATTEMPT if node.kind == "CLIENT" else n.REQUEST)
+            role = n.BATCH if first == "router.batch" else role
+            for key, value in words(node).items():
+                row = table[key] if key in table else pytest.fail(f"{key} stands in no table")
+                assert role in row.spans, key
+                assert type(value) is row.type, key
+                said.add(key)
+    assert said == set(table)
+
+
+async def everything_happens(make, provider, vocabularies):
+    """Calls that make every span and every attribute of an attempt."""
+    deployments = [
+        provider.deployment("a"),
+        provider.deployment("b", group="backup"),
+        provider.deployment("e", group="embed", model="openai/text-embedding-3-small"),
+        provider.deployment("r", group="rank", model="cohere/rerank-v3.5"),
+    ]
+    provider.script("a", [RateLimited(retry_after=0.01), RateLimited(retry_after=0.01)])
+    provider.default(
+        "b",
+        Answer(input_tokens=100, output_tokens=50, cached_tokens=60, reasoning_tokens=20),
+    )
+    router = make(
+        *deployments,
+        vocabularies=vocabularies,
+        fallbacks=[{"gpt-4o": ["backup"]}],
+        num_retries=1,
+        retry_after=0,
+        allowed_fails=100,
+    )
+    options = {"temperature": 0.5, "top_k": 3, "frequency_penalty": 0.1, "presence_penalty": 0.2, "stop": ["x"]}
+    await router.acompletion(
+        "gpt-4o", MESSAGES, user="me", litellm_session_id="s", drop_params=True, max_tokens=9, **options
+    )
+    async for _ in await router.acompletion("backup", MESSAGES, stream=True):
+        pass
+    await router.aembedding("embed", ["hi"], dimensions=8)
+    await router.arerank("rank", query="q", documents=["d"])
+    await router.abatch_completion(["gpt-4o"], MESSAGES)
+
+
+# --- OpenInference -----------------------------------------------------------------------------
+
+OPENINFERENCE_CHAIN = {"openinference.span.kind": "CHAIN"}
+
+
+async def test_openinference_of_a_call_that_a_fallback_saved(make, provider, recorder):
+    provider.script("a", [RateLimited()])
+    provider.default("b", Answer(input_tokens=100, output_tokens=50, cached_tokens=60, reasoning_tokens=20))
+    router = make(
+        provider.deployment("a"),
+        provider.deployment("b", group="backup", model="azure/gpt-4o"),
+        fallbacks=[{"gpt-4o": ["backup"]}],
+        vocabularies=["openinference"],
+    )
+    await router.acompletion("gpt-4o", MESSAGES, temperature=0.5, stop=["x"], litellm_session_id="s", user="me")
+
+    tree = recorder.tree()
+    select, failed, fallback = tree.children
+    again, served = fallback.children
+    assert [words(node) for node in (tree, select, fallback, again)] == [OPENINFERENCE_CHAIN] * 4
+    assert (tree.attributes["session.id"], tree.attributes["user.id"]) == ("s", "me")
+    assert words(failed) == {
+        "openinference.span.kind": "LLM",
+        "llm.model_name": MODEL,
+        "llm.provider": "openai",
+        "llm.system": "openai",
+        "llm.invocation_parameters": '{"temperature":0.5,"stop":["x"]}',
+    }
+    assert words(served) == {
+        "openinference.span.kind": "LLM",
+        "llm.model_name": "gpt-4o",
+        "llm.provider": "azure",
+        "llm.system": "openai",
+        "llm.invocation_parameters": '{"temperature":0.5,"stop":["x"]}',
+        "llm.token_count.prompt": 100,
+        "llm.token_count.completion": 50,
+        "llm.token_count.total": 150,
+        "llm.token_count.prompt_details.cache_read": 60,
+        "llm.token_count.completion_details.reasoning": 20,
+        "llm.cost.total": served.attributes["traced_router.attempt.cost"],
+    }
+    assert served.attributes["llm.cost.total"] > 0
+
+
+async def test_openinference_names_the_model_that_answered(make, provider, recorder):
+    provider.default("a", Answer(response_model="gpt-4o-elsewhere"))
+    await make(provider.deployment("a"), vocabularies=["openinference"]).acompletion("gpt-4o", MESSAGES)
+
+    assert recorder.tree().children[1].attributes["llm.model_name"] == "gpt-4o-elsewhere"
+
+
+@pytest.mark.parametrize(
+    ("method", "model", "arguments", "said"),
+    [
+        (
+            "aembedding",
+            "openai/text-embedding-3-small",
+            {"input": ["hi"], "dimensions": 8},
+            {
+                "openinference.span.kind": "EMBEDDING",
+                "embedding.model_name": "text-embedding-3-small",
+                "embedding.invocation_parameters": '{"dimensions":8}',
+                "llm.token_count.prompt": 11,
+                "llm.token_count.total": 11,
+                "llm.cost.total": pytest.approx(11 * 2e-8),
+            },
+        ),
+        (
+            "arerank",
+            "cohere/rerank-v3.5",
+            {"query": "q", "documents": ["d"]},
+            {
+                "openinference.span.kind": "RERANKER",
+                "reranker.model_name": "rerank-v3.5",
+                "llm.provider": "cohere",
+                "llm.system": "cohere",
+                "llm.cost.total": pytest.approx(0.002),
+            },
+        ),
+        (
+            "amoderation",
+            "openai/omni-moderation-latest",
+            {"input": "hi"},
+            {
+                "openinference.span.kind": "GUARDRAIL",
+                "llm.model_name": "omni-moderation-latest",
+                "llm.provider": "openai",
+                "llm.system": "openai",
+                "llm.cost.total": 0.0,
+            },
+        ),
+    ],
+)
+async def test_openinference_of_other_kinds_of_attempt(make, provider, recorder, method, model, arguments, said):
+    router = make(provider.deployment("a", group="g", model=model), vocabularies=["openinference"])
+    await getattr(router, method)(model="g", **arguments)
+
+    assert words(recorder.tree().children[-1]) == said
+
+
+def test_openinference_of_an_attempt_that_names_no_model_and_an_unknown_provider():
+    mirror = VOCABULARIES["openinference"].mirror
+
+    assert mirror(Said(n.ATTEMPT, "list_files", {}, 0)) == OPENINFERENCE_CHAIN
+    assert mirror(Said(n.ATTEMPT, "chat", {n.GEN_AI_REQUEST_MODEL: "m", n.GEN_AI_PROVIDER: "acme"}, 0)) == {
+        "openinference.span.kind": "LLM",
+        "llm.model_name": "m",
+        "llm.provider": "acme",
+    }
+
+
+async def test_openinference_counts_no_tokens_of_what_litellm_s_cache_answered(make, provider, recorder, monkeypatch):
+    monkeypatch.setattr(litellm, "cache", Cache(type="local"))
+    router = make(provider.deployment("a"), cache_responses=True, vocabularies=["openinference"])
+    for _ in range(2):
+        router.completion("gpt-4o", MESSAGES)
+
+    paid, hit = (tree.children[1] for tree in recorder.trees())
+    assert hit.attributes["traced_router.cache.hit"]
+    assert hit.attributes["gen_ai.usage.input_tokens"] == 11
+    assert [paid.attributes[key] for key in ("llm.token_count.prompt", "llm.token_count.total")] == [11, 18]
+    assert paid.attributes["llm.cost.total"] > 0
+    assert {key: value for key, value in words(hit).items() if key.startswith(("llm.token", "llm.cost"))} == {
+        "llm.token_count.prompt": 0,
+        "llm.token_count.completion": 0,
+        "llm.token_count.total": 0,
+        "llm.cost.total": 0.0,
+    }
