@@ -1,4 +1,4 @@
-"""What exceptions' class names and HTTP statuses mean, as categories of the contract.
+"""What exceptions' class names, providers' error codes and HTTP statuses mean, as categories of the contract.
 
 Names rather than classes: botocore, google and anthropic may not be installed, and litellm's own
 classes share their names with the OpenAI SDK's. This module must know neither litellm nor OpenTelemetry.
@@ -13,6 +13,9 @@ SPECIFIC: Final[dict[str, str]] = {
     "ContextWindowExceededError": "context_window",
     "ContentPolicyViolationError": "content_policy",
     "ContentFilterFinishReasonError": "content_policy",
+    "GuardrailRaisedException": "content_policy",
+    "BlockedPiiEntityError": "content_policy",
+    "RejectedRequestError": "content_policy",
     "RateLimitError": "rate_limit",
     "ThrottlingException": "rate_limit",
     "TooManyRequestsException": "rate_limit",
@@ -24,6 +27,7 @@ SPECIFIC: Final[dict[str, str]] = {
     "TimeoutException": "timeout",
     "TimeoutError": "timeout",
     "ModelTimeoutException": "timeout",
+    "ModelErrorException": "server",  # Bedrock: 424, which is the model's fault and not the request's
     "DeadlineExceeded": "timeout",
     "AuthenticationError": "auth",
     "PermissionDeniedError": "auth",
@@ -56,6 +60,22 @@ GENERIC: Final[dict[str, str]] = {
     "JSONDecodeError": "server",
     "APIConnectionError": "connection",
     "APIError": "server",  # the SDKs' base class; raised as it is, it is an error event in a stream
+}
+
+CODES: Final[dict[str, str]] = {
+    # What providers write beside a status: OpenAI, Azure, and Bedrock in its header or botocore's answer.
+    "context_length_exceeded": "context_window",
+    "content_policy_violation": "content_policy",
+    "content_filter": "content_policy",
+    "moderation_blocked": "content_policy",
+    "invalid_prompt": "content_policy",
+    "ResponsibleAIPolicyViolation": "content_policy",
+    "rate_limit_exceeded": "rate_limit",
+    "insufficient_quota": "rate_limit",
+    "invalid_api_key": "auth",
+    "model_not_found": "not_found",
+    "DeploymentNotFound": "not_found",
+    **{name: kind for name, kind in SPECIFIC.items() if name.endswith("Exception")},
 }
 
 _TRANSPORT: Final = frozenset(
@@ -106,4 +126,13 @@ def is_client_error(status: int) -> bool:
     return HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR
 
 
-_STATUSES: Final = {401: "auth", 402: "auth", 403: "auth", 404: "not_found", 408: "timeout", 429: "rate_limit"}
+_STATUSES: Final = {
+    401: "auth",
+    402: "auth",
+    403: "auth",
+    404: "not_found",
+    408: "timeout",
+    429: "rate_limit",
+    504: "timeout",
+    524: "timeout",  # Cloudflare's word for 504
+}

@@ -10,12 +10,13 @@ This module must not know OpenTelemetry, and reads no message of an exception: i
 
 import time
 from asyncio import CancelledError
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from http import HTTPStatus
 from typing import Final, cast
 
 from traced_router._facts import FailureFacts
 from traced_router._failure_names import (
+    CODES,
     GENERIC,
     SPECIFIC,
     category,
@@ -163,7 +164,7 @@ _STATUSES: Final = range(100, 600)
 
 def _category(chain: list[BaseException], settled: BaseException | None, status: int | None) -> str:
     root = chain[0]
-    specific = category(root, SPECIFIC)
+    specific = category(root, SPECIFIC) or _said(chain)
     if specific is not None:
         return specific
     if status is not None:
@@ -172,6 +173,24 @@ def _category(chain: list[BaseException], settled: BaseException | None, status:
     if settled is not None:
         return "timeout" if is_timeout(settled) else "connection"
     return _unsettled(chain)
+
+
+def _said(chain: list[BaseException]) -> str | None:
+    """By the code that the provider gave its error: an identifier, never its message."""
+    for error in chain:
+        for code in _codes(error):
+            if isinstance(code, str) and (kind := CODES.get(code.partition(":")[0])) is not None:
+                return kind
+    return None
+
+
+def _codes(error: BaseException) -> Iterator[object]:
+    yield peek(error, "code")  # the OpenAI SDK's, of a body or of an event in a stream; litellm's keep it
+    response = peek(error, "response")
+    yield peek(peek(response, "Error"), "Code")  # botocore: {"Error": {"Code": "ThrottlingException", …}, …}
+    headers = peek(response, "headers")
+    if isinstance(headers, Mapping):  # "ThrottlingException:http://internal.amazon.com/coral/…"
+        yield cast("Mapping[str, object]", headers).get("x-amzn-errortype")
 
 
 def _unsettled(chain: list[BaseException]) -> str:

@@ -5,33 +5,43 @@ OpenTelemetry.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from math import isfinite
+from math import inf
 from typing import Final, NamedTuple, cast
 
 
 def retry_after_seconds(headers: object, now: float) -> float | None:
     """Seconds that a provider asked to wait; ``None`` when it did not, or not so that one can tell.
 
-    ``retry-after-ms`` (OpenAI, Azure) is more precise and comes first, as in the OpenAI SDK.
-    ``Retry-After`` is seconds or an HTTP date (RFC 9110, 10.2.3); a date that has passed is 0.
+    ``retry-after-ms`` (OpenAI, Azure) is more precise and comes first, as in the OpenAI SDK; so does
+    ``x-ms-retry-after-ms``, Azure's older name of it. ``Retry-After`` is seconds or an HTTP date (RFC 9110,
+    10.2.3); a date that has passed is 0. A wait of more than a year is no wait: providers have been
+    seen to send a time there, in seconds since 1970.
 
     Args:
         headers: any mapping; names in any case.
         now: the wall clock, seconds since 1970.
     """
     try:
-        found = _lower(headers)
-        milliseconds = _seconds(found.get("retry-after-ms", ""))
-        if milliseconds is not None:
-            return milliseconds / 1000.0
-        asked = found.get("retry-after", "")
-        seconds = _seconds(asked)
-        return seconds if seconds is not None or _NUMBER.match(asked) else _until(parsedate_to_datetime(asked), now)
+        return next((seconds for seconds in _waits(_lower(headers), now) if seconds <= _YEAR), None)
     except Exception:  # noqa: BLE001  # a mapping of somebody else's, or a date that is none
         return None
+
+
+def _waits(found: Mapping[str, str], now: float) -> Iterator[float]:
+    """What the headers ask for, the most precise first."""
+    for name in ("retry-after-ms", "x-ms-retry-after-ms"):
+        milliseconds = _seconds(found.get(name, ""))
+        if milliseconds is not None:
+            yield milliseconds / 1000.0
+    asked = found.get("retry-after", "")
+    seconds = _seconds(asked)
+    if seconds is not None:
+        yield seconds
+    elif not _NUMBER.match(asked):
+        yield _until(parsedate_to_datetime(asked), now)
 
 
 class Ratelimit(NamedTuple):
@@ -74,16 +84,16 @@ def _lower(headers: object) -> dict[str, str]:
     return {name: str(value).strip() for name, value in named if name.startswith(_PREFIXES)}
 
 
-_PREFIXES: Final = ("retry-after", "x-ratelimit-", "anthropic-ratelimit-")
-_NUMBER: Final = re.compile(r"\s*[+-]?[\d.]")
+_PREFIXES: Final = ("retry-after", "x-ms-retry-after", "x-ratelimit-", "anthropic-ratelimit-")
+_YEAR: Final = 366 * 86400.0
+_NUMBER: Final = re.compile(r"[+-]?[\d.]")
+_DECIMAL: Final = re.compile(r"\+?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
+"""What ``float()`` takes, without its underscores, its words and other scripts' digits."""
 
 
 def _seconds(value: str) -> float | None:
-    try:
-        seconds = float(value)
-    except ValueError:
-        return None
-    return seconds if isfinite(seconds) and seconds >= 0.0 else None
+    seconds = float(value) if _DECIMAL.fullmatch(value) else inf
+    return seconds if seconds < inf else None
 
 
 def _until(when: datetime, now: float) -> float:

@@ -293,6 +293,16 @@ class TestOtherProtocols:
         assert calls[0] == {"functionCall": {"name": "look", "args": {"at": "x"}}}
         assert tools["usageMetadata"] == {"promptTokenCount": 0, "candidatesTokenCount": 0, "totalTokenCount": 0}
 
+    def test_bedrock(self, provider: FakeProvider, client: httpx.Client) -> None:
+        both = Answer("hello", tool_calls=TOOLS, cached_tokens=3)
+        provider.script(DEPLOYMENT, [both, Answer("", tool_calls=TOOLS, usage=False)])
+        text, tools = (client.post("/model/amazon.nova-lite-v1%3A0/converse", json={}).json() for _ in range(2))
+        assert text["output"]["message"]["content"][0] == {"text": "hello"}
+        assert text["stopReason"] == "tool_use"
+        assert text["usage"] == {"inputTokens": 8, "outputTokens": 7, "totalTokens": 18, "cacheReadInputTokens": 3}
+        assert tools["output"]["message"]["content"][0]["toolUse"]["input"] == {"at": "x"}
+        assert tools["usage"] == {"inputTokens": 0, "outputTokens": 0, "totalTokens": 0}
+
     def test_gemini_streams_when_the_path_says_so(self, provider: FakeProvider, client: httpx.Client) -> None:
         provider.default(DEPLOYMENT, Answer("a b", tool_calls=TOOLS))
         chunks = events(client.post("/models/gemini-pro:streamGenerateContent?alt=sse", json={}).text)

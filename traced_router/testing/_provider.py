@@ -29,7 +29,7 @@ from traced_router.testing._provider_http import HttpServer, Reply, Request
 from traced_router.testing._provider_log import Log, Received
 
 _KEPT_BODY: Final = 1024 * 1024
-_MODEL_IN_PATH: Final = re.compile(r"/(?:models|deployments)/([^/:]+)")
+_MODEL_IN_PATH: Final = re.compile(r"/(?:models?|deployments)/([^/:]+)")
 _MODEL_IN_FORM: Final = re.compile(rb'name="model"\r\n(?:[^\r\n]+\r\n)*\r\n([^\r\n]*)')
 
 
@@ -37,8 +37,8 @@ class FakeProvider:
     """An HTTP server on 127.0.0.1 that plays the providers of many deployments.
 
     A path's first segment names the deployment, its end the endpoint: OpenAI's, Anthropic's
-    messages, Gemini's and Cohere's rerank. Each request takes the next step of its deployment's
-    script, then its default.
+    messages, Gemini's, Bedrock's Converse and Cohere's rerank. Each request takes the next step of its
+    deployment's script, then its default.
 
     All of it can be used from any thread, and while requests are under way::
 

@@ -1,8 +1,8 @@
 """What models answer, as JSON values: one function per endpoint, from an :class:`Answer` to a body.
 
 The bodies are as small as they can be while clients still parse them. Shapes are those of the
-public API references of OpenAI, Anthropic (Messages) and Google (``generateContent``). This module
-must know nothing of HTTP, of streams or of faults.
+public API references of OpenAI, Anthropic (Messages), Google (``generateContent``) and Amazon
+(``Converse``). This module must know nothing of HTTP, of streams or of faults.
 """
 
 import json
@@ -252,3 +252,29 @@ def _gemini_usage(answer: Answer) -> Body:
     if answer.reasoning_tokens is not None:
         usage["thoughtsTokenCount"] = answer.reasoning_tokens
     return usage
+
+
+_BEDROCK_REASONS: Final = {**_ANTHROPIC_REASONS, "content_filter": "content_filtered"}
+
+
+def bedrock(_call: Call, answer: Answer) -> Body:
+    """What Bedrock's ``Converse`` answers; it has no id."""
+    content: list[Body] = []
+    if answer.full_text or not answer.tool_calls:
+        content.append({"text": answer.full_text})
+    content += [
+        {"toolUse": {"toolUseId": tool.id, "name": tool.name, "input": json.loads(tool.arguments)}}
+        for tool in answer.tool_calls
+    ]
+    usage = {
+        "inputTokens": answer.input_tokens - (answer.cached_tokens or 0),
+        "outputTokens": answer.output_tokens,
+        "totalTokens": answer.input_tokens + answer.output_tokens,
+        "cacheReadInputTokens": answer.cached_tokens or 0,
+    }
+    return {
+        "output": {"message": {"role": "assistant", "content": content}},
+        "stopReason": _BEDROCK_REASONS.get(answer.reason, answer.reason),
+        "usage": usage if answer.usage else {"inputTokens": 0, "outputTokens": 0, "totalTokens": 0},
+        "metrics": {"latencyMs": 1},
+    }

@@ -32,7 +32,7 @@ OPENAI: Final = Protocol(errors.openai_error, errors.openai_error_event)
 RESPONSES: Final = Protocol(errors.openai_error, errors.responses_error_event)
 ANTHROPIC: Final = Protocol(errors.anthropic_error, errors.anthropic_error_event)
 GEMINI: Final = Protocol(errors.gemini_error, errors.gemini_error_event)
-COHERE: Final = Protocol(errors.cohere_error, errors.openai_error_event)
+MESSAGE: Final = Protocol(errors.message_error, errors.openai_error_event)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +67,12 @@ _TABLE: Final[tuple[tuple[str, str, Endpoint], ...]] = (
     ("POST", "/messages/count_tokens", Endpoint(ANTHROPIC, bodies.anthropic_count)),
     ("POST", ":generateContent", Endpoint(GEMINI, bodies.gemini)),
     ("POST", ":streamGenerateContent", Endpoint(GEMINI, bodies.gemini, streams.gemini, always_streams=True)),
+    ("POST", "/model/[^/]+/converse", Endpoint(MESSAGE, bodies.bedrock)),
     ("POST", "/images/(generations|edits|variations)", Endpoint(OPENAI, resources.images)),
     ("POST", "/audio/(transcriptions|translations)", Endpoint(OPENAI, resources.transcription)),
     ("POST", "/audio/speech", Endpoint(OPENAI, resources.speech, content_type="audio/mpeg")),
     ("POST", "/moderations", Endpoint(OPENAI, resources.moderations)),
-    ("POST", "/rerank", Endpoint(COHERE, resources.rerank)),
+    ("POST", "/rerank", Endpoint(MESSAGE, resources.rerank)),
     ("GET", "/models", Endpoint(OPENAI, resources.models)),
     ("POST", "/files", Endpoint(OPENAI, resources.file)),
     ("GET", "/files", Endpoint(OPENAI, resources.listing(resources.file))),

@@ -55,7 +55,8 @@ def gemini_error(status: Status) -> Body:
     return {"error": {"code": status.code, "message": status.message, "status": name}}
 
 
-def cohere_error(status: Status) -> Body:
+def message_error(status: Status) -> Body:
+    """Cohere's, and Bedrock's, which has the error's name in the header ``x-amzn-errortype``."""
     return {"message": status.message}
 
 
