@@ -125,7 +125,7 @@ class Seat:
         if self._sharing is not None and not wanted.probe.peeking:
             self._sharing.ensure(start=wanted.lasting)
         scores = self._scores(self.strategy, request, eligible) if wanted.probe.listing else _NO_SCORES
-        decision, seconds = self._decide(self.strategy, request, eligible, peeking=wanted.probe.peeking)
+        decision, seconds = self._decide(self.strategy, request, eligible, group, peeking=wanted.probe.peeking)
         if decision is None:
             facts = DecisionFacts(strategy=self.name, reason="strategy_error_fallback", seconds=seconds)
             wanted.probe.decided(facts, wanted.deployments, eligible.excluded)
@@ -138,13 +138,13 @@ class Seat:
         return wanted.deployments[group.places[decision.id]]
 
     def _decide(
-        self, strategy: RoutingStrategy, request: RoutingRequest, eligible: Eligible, *, peeking: bool
+        self, strategy: RoutingStrategy, request: RoutingRequest, eligible: Eligible, group: _Group, *, peeking: bool
     ) -> tuple[Decision | None, float]:
         """The strategy's answer, if it has one that can be used, and how long it took."""
         pick = getattr(strategy, "peek", strategy.pick) if peeking else strategy.pick
         started = time.perf_counter()
         try:
-            decision = _checked(pick(request, eligible.candidates), eligible.candidates)
+            decision = _checked(pick(request, eligible.candidates), eligible, group)
         except Exception as fault:  # noqa: BLE001  # a strategy must not fail a request
             self._guard.report("strategy", fault)
             decision = None
@@ -241,8 +241,8 @@ class Seat:
         return True
 
 
-def _checked(answer: Any, candidates: Sequence[Candidate]) -> Decision:
-    if isinstance(answer, Decision) and any(c.id == answer.id for c in candidates):
+def _checked(answer: Any, eligible: Eligible, group: _Group) -> Decision:
+    if isinstance(answer, Decision) and answer.id in group.places and answer.id not in eligible.excluded:
         return answer
     raise TypeError("a strategy's pick() must answer with a Decision for one of its candidates")
 
