@@ -16,6 +16,7 @@ extensions = [
     "attribute_tables",
     "endpoint_table",
     "myst_parser",
+    "settings_table",
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",

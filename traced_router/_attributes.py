@@ -25,10 +25,12 @@ class Limits:
         string: characters that a string attribute keeps.
         list_candidates: put the event ``traced_router.candidates`` on every selection, not only
             on those that follow a failure or find no deployment.
+        llm_spans: whether attempts are LLM spans; else another instrumentation's are.
     """
 
     string: int = 1024
     list_candidates: bool = False
+    llm_spans: bool = True
 
 
 def text(value: str, limit: int) -> str:
@@ -38,6 +40,11 @@ def text(value: str, limit: int) -> str:
     if value.isascii():
         return value
     return value.encode("utf-8", "replace").decode("utf-8")
+
+
+def without_llm(attributes: Mapping[str, Value]) -> dict[str, Value]:
+    """What an attempt still says where another instrumentation makes the LLM span."""
+    return {key: value for key, value in attributes.items() if not key.startswith(n.GEN_AI_PREFIX)}
 
 
 def decision_attributes(decision: DecisionFacts, limit: int) -> dict[str, Value]:

@@ -261,6 +261,7 @@ HTTP_STATUS: Final = _key(
 )
 SERVER_ADDRESS: Final = _key("server.address", str, (ATTEMPT,), "Host of the deployment's `api_base`.")
 SERVER_PORT: Final = _key("server.port", int, (ATTEMPT,), "Port of the deployment's `api_base`.")
+GEN_AI_PREFIX: Final = "gen_ai."
 GEN_AI_OPERATION: Final = _key("gen_ai.operation.name", str, (ATTEMPT,), "GenAI conventions' operation.")
 GEN_AI_PROVIDER: Final = _key("gen_ai.provider.name", str, (ATTEMPT,), "Provider, in the conventions' spelling.")
 GEN_AI_REQUEST_MODEL: Final = _key("gen_ai.request.model", str, (ATTEMPT,), "The model, without its provider prefix.")

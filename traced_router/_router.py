@@ -38,7 +38,7 @@ from traced_router._tracing import PULL, FallbackPlan, Mirror, RouterTracing, ha
 from traced_router._tree import Call
 from traced_router.explanation import Explanation
 from traced_router.resilience import ResilienceOptions
-from traced_router.settings import TracedRouterSettings
+from traced_router.settings import TracedRouterSettings, load
 
 _STATE: Final = "_traced_router"
 
@@ -75,7 +75,7 @@ class TracedRouter(Router):
         tracer_provider: where spans go; the global provider at the time of each call when not given.
         meter_provider: where measurements go; likewise.
         logger_provider: where log records go; likewise.
-        settings: see :class:`TracedRouterSettings`; from the environment when not given.
+        settings: see :class:`TracedRouterSettings`; each that is not given comes from the environment.
         resilience: keeps sick deployments from callers, see
             :class:`~traced_router.resilience.ResilienceOptions`. On for this package's own strategies
             when not given; options, or ``True``, turn it on for litellm's too, ``False`` turns it off.
@@ -100,9 +100,12 @@ class TracedRouter(Router):
         vocabularies: Iterable[str] | str | None = None,
         **kwargs: Any,
     ) -> None:
-        arguments = Arguments(tracer_provider, meter_provider, logger_provider, settings, resilience, vocabularies)
+        in_force = load(settings)
+        arguments = Arguments(tracer_provider, meter_provider, logger_provider, in_force, resilience, vocabularies)
         arguments.check()
         args, named = _strategies.positional_as_named(args, kwargs)
+        if in_force.routing_strategy is not None:
+            named.setdefault(seams.ROUTING_STRATEGY, in_force.routing_strategy)
         kwargs, configured = _strategies.translate(named)
         if seams.ENGINE == "hosted":
             _hosted.build(self, args, kwargs, arguments, configured, _STATE)

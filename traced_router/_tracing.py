@@ -123,12 +123,13 @@ class RouterTracing:
             self._current_tracer,
             self.guard,
             measures=self.metrics.in_force,
-            limits=Limits(string=settings.max_string_length, list_candidates=settings.list_candidates),
+            limits=Limits(settings.max_string_length, settings.list_candidates, settings.llm_spans),
             engine=engine if lacking else None,
             capabilities=lacking,
             vocabularies=named(settings.vocabularies if arguments.vocabularies is None else arguments.vocabularies),
         )
-        self.strategies = Strategies(self.guard, arguments.resilience, router)
+        resilience = settings.resilience if arguments.resilience is None else arguments.resilience
+        self.strategies = Strategies(self.guard, resilience, router)
         self.model_infos = ModelInfos()
 
     def _meters(self) -> metrics.MeterProvider:

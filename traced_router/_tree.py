@@ -24,7 +24,7 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Link, Span, SpanKind, Tracer
 
 from traced_router import _names as n
-from traced_router._attributes import Limits, Value, text
+from traced_router._attributes import Limits, Value, text, without_llm
 from traced_router._facts import AttemptFacts, DecisionFacts, FailureFacts
 from traced_router._frame import Frame, frame_of, standing
 from traced_router._guard import Guard, fails_open
@@ -511,9 +511,10 @@ class Call:
         self, role: str, name: str, hop: "Hop | None", attributes: Mapping[str, Value] | None, start: int
     ) -> Span:
         """Start a child span."""
-        kind = SpanKind.CLIENT if role == n.ATTEMPT else SpanKind.INTERNAL
+        kind, mirror = SpanKind.CLIENT if role == n.ATTEMPT else SpanKind.INTERNAL, self._tree.mirror
+        if role == n.ATTEMPT and not self._limits.llm_spans:
+            kind, mirror, attributes = SpanKind.INTERNAL, None, without_llm(attributes or {})
         span = self._tree.tracer().start_span(name, self.parent_context(hop), kind, attributes, (), start)
-        mirror = self._tree.mirror
         if mirror is not None and self.recording:
             mirror.add(span, Said(role, self.operation, attributes or {}, start, name=name))
         return span
@@ -527,8 +528,10 @@ class Call:
         model: str | None = None,
     ) -> None:
         """Set what ``span``, this call's own or a child's, says at the end of its ``extent``."""
-        span.set_attributes(attributes)
         mirror = self._tree.mirror
+        if role == n.ATTEMPT and not self._limits.llm_spans:
+            mirror, attributes = None, without_llm(attributes)
+        span.set_attributes(attributes)
         if mirror is not None and self.recording:
             mirror.add(span, Said(role, self.operation, attributes, *extent, model=model))
 

@@ -4,15 +4,62 @@ Read when a router is built, never at import. A keyword beats the environment.
 """
 
 import difflib
+import logging
 import os
 from collections.abc import Mapping
+from enum import StrEnum
+from typing import Annotated, Any, Final
 
-from pydantic import Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from traced_router.errors import ConfigurationError
 
-PREFIX = "TRACED_ROUTER_"
+PREFIX: Final = "TRACED_ROUTER_"
+
+CAPTURE_VARIABLE: Final = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
+"""The GenAI conventions' own variable, which all instrumentations share."""
+
+logger: Final = logging.getLogger("traced_router")
+
+
+class ContentCapture(StrEnum):
+    """Where prompts and completions go: the GenAI conventions' four answers."""
+
+    NO_CONTENT = "NO_CONTENT"
+    SPAN_ONLY = "SPAN_ONLY"
+    EVENT_ONLY = "EVENT_ONLY"
+    SPAN_AND_EVENT = "SPAN_AND_EVENT"
+
+    @property
+    def on_span(self) -> bool:
+        """Whether attempt spans carry content."""
+        return self in {ContentCapture.SPAN_ONLY, ContentCapture.SPAN_AND_EVENT}
+
+    @property
+    def on_event(self) -> bool:
+        """Whether a log record of each attempt carries it."""
+        return self in {ContentCapture.EVENT_ONLY, ContentCapture.SPAN_AND_EVENT}
+
+
+_FLAGS: Final = {"true": ContentCapture.SPAN_ONLY, "false": ContentCapture.NO_CONTENT, "": ContentCapture.NO_CONTENT}
+"""What older instrumentations take for the same variable."""
+
+
+def _capture(given: object) -> object:
+    """A mode, however its letters are written; what is none is for pydantic to refuse."""
+    text = str(given).strip()
+    return _FLAGS.get(text.lower(), text.upper())
+
+
+def _conventional_capture() -> ContentCapture:
+    """What the conventions' variable asks for; it is not ours to refuse what others may understand."""
+    given = os.environ.get(CAPTURE_VARIABLE, "")
+    try:
+        return ContentCapture(str(_capture(given)))
+    except ValueError:
+        logger.warning("%s=%r is not known; no content is captured", CAPTURE_VARIABLE, given[:64])
+        return ContentCapture.NO_CONTENT
 
 
 class TracedRouterSettings(BaseSettings):
@@ -30,6 +77,26 @@ class TracedRouterSettings(BaseSettings):
     vocabularies: tuple[str, ...] | str = ()
     """What spans say in the words of other backends too, by name; in the environment with commas between them."""
 
+    routing_strategy: str | None = None
+    """Strategy of a router that is built without ``routing_strategy=``: a name of litellm's or of an
+    installed strategy. Without either, litellm's own default stays."""
+
+    resilience: bool | None = None
+    """Whether sick deployments are kept from callers, for a router that is built without ``resilience=``:
+    true for litellm's strategies too, false for none. Without either, it is on for this package's strategies."""
+
+    llm_spans: bool = True
+    """Whether attempts are LLM spans. Turn it off where another instrumentation makes those: attempts are
+    then ``INTERNAL``, and carry no ``gen_ai.*`` attribute, so that nothing is counted twice."""
+
+    capture_content: Annotated[ContentCapture, BeforeValidator(_capture)] = Field(default_factory=_conventional_capture)
+    """Where prompts, completions and tools go: ``NO_CONTENT``, ``SPAN_ONLY``, ``EVENT_ONLY`` or
+    ``SPAN_AND_EVENT``; ``true`` is ``SPAN_ONLY``, ``false`` is ``NO_CONTENT``. When not set,
+    ``OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT`` decides, and without that nothing is captured."""
+
+    max_content_length: int = Field(default=32_768, ge=512)
+    """Characters that each attribute with content keeps, as JSON; at least 512."""
+
 
 def load(given: TracedRouterSettings | Mapping[str, object] | None = None) -> TracedRouterSettings:
     """The settings in force: ``given`` over the environment over the defaults.
@@ -45,12 +112,22 @@ def load(given: TracedRouterSettings | Mapping[str, object] | None = None) -> Tr
             f"settings={type(given).__name__!r} object: give a TracedRouterSettings, "
             "a mapping of its fields, or nothing."
         )
-    _refuse_unknown(given or {}, os.environ)
+    named = dict[str, Any](given or {})
+    _refuse_unknown(named, os.environ)
     try:
-        return TracedRouterSettings(**dict(given or {}))  # type: ignore[arg-type]
+        return TracedRouterSettings(**named)
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise ConfigurationError(f"These settings cannot be used: {problems}.") from None
+        problems = "; ".join(_problem(e["loc"], e["input"], e["msg"], named) for e in error.errors())
+    except ValueError as error:  # a variable that should be JSON and is not
+        problems = str(error)
+    raise ConfigurationError(f"These settings cannot be used: {problems}. See TracedRouterSettings for what can be.")
+
+
+def _problem(place: tuple[int | str, ...], given: object, message: str, named: Mapping[str, object]) -> str:
+    """What was given, by the name under which it was given, and what is allowed."""
+    name = ".".join(map(str, place))
+    source = name if place and place[0] in named else PREFIX + name.upper()
+    return f"{source}={str(given)[:64]!r}: {message}"
 
 
 def _refuse_unknown(given: Mapping[str, object], environment: Mapping[str, str]) -> None:

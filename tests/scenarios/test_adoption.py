@@ -49,7 +49,8 @@ def test_the_signature_is_litellm_s_and_ours():
 
     assert list(theirs) == [name for name in ours if name in theirs]
     assert [name for name in ours if name not in theirs] == [
-        "tracer_provider", "meter_provider", "logger_provider", "settings", "resilience"
+        "tracer_provider", "meter_provider", "logger_provider", "settings", "resilience",
+        "vocabularies",
     ]  # fmt: skip
     assert all(ours[name].kind is inspect.Parameter.KEYWORD_ONLY for name in set(ours) - set(theirs))
 

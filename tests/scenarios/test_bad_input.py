@@ -21,8 +21,8 @@ def test_a_provider_that_is_none(provider, name):
     ("settings", "says"),
     [
         ({"list_candidate": True}, "no setting 'list_candidate'. Did you mean list_candidates?"),
-        ({"max_string_length": 3}, "max_string_length: .*64"),
-        ({"list_candidates": "perhaps"}, "list_candidates: .*bool"),
+        ({"max_string_length": 3}, "max_string_length='3': .*64"),
+        ({"list_candidates": "perhaps"}, "list_candidates='perhaps': .*bool"),
         ("list_candidates", "settings='str' object: give a TracedRouterSettings"),
     ],
 )

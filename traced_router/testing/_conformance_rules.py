@@ -82,10 +82,15 @@ def inside_parent(span: Ours) -> Iterator[str]:
 
 
 def kind(span: Ours) -> Iterator[str]:
-    """§1, table "kind": attempts are CLIENT, all else INTERNAL."""
-    expected = "CLIENT" if span.kind == n.ATTEMPT else "INTERNAL"
+    """§1, table "kind": attempts are CLIENT, all else INTERNAL; so is an attempt that is no LLM span."""
+    expected = "CLIENT" if span.kind == n.ATTEMPT and not _leaves_llm_to_others(span) else "INTERNAL"
     if span.node.kind != expected:
         yield f"the {span.kind}'s kind is {span.node.kind}, expected {expected}"
+
+
+def _leaves_llm_to_others(span: Ours) -> bool:
+    """Whether another instrumentation makes the LLM spans: the setting ``llm_spans`` is off."""
+    return span.node.kind == "INTERNAL" and not any(key.startswith(n.GEN_AI_PREFIX) for key in span.node.attributes)
 
 
 def name(span: Ours) -> Iterator[str]:
@@ -260,7 +265,7 @@ _AT_LEAST_ZERO: Final = frozenset(
 def required(span: Ours) -> Iterator[str]:
     """§2: what the router itself decides or counts is never unknown."""
     for key in _REQUIRED[span.kind]:
-        if not span.has(key):
+        if not span.has(key) and not (key == n.GEN_AI_OPERATION and _leaves_llm_to_others(span)):
             yield f"{key} is missing"
 
 
