@@ -70,7 +70,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--rate", type=float, default=10.0, help="calls per second in the world of --latencies")
     parser.add_argument("--seeds", type=int, help=f"how many; {FULL_SEEDS}, or {QUICK_SEEDS} with --quick")
     parser.add_argument("--quick", action="store_true", help="shorter worlds, no real routers; under a minute")
-    parser.add_argument("--out", type=Path, default=Path("benchmark-results"), help="for JSON and plots")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"), help="for JSON and plots")
     parser.add_argument("--no-plots", action="store_true")
     return parser.parse_args(arguments)
 
