@@ -2,6 +2,7 @@
 
     python benchmarks/overhead.py            # all of it, under 10 minutes
     python benchmarks/overhead.py --quick    # about a minute
+    python benchmarks/overhead.py --where    # which modules take the time of a traced call
 
 One process per contender, stepped in turn, block by block: litellm's routers charge each other
 when they share a process, because each adds its callbacks to global lists. A figure is the median
@@ -252,6 +253,39 @@ async def _contend(contender: str) -> None:
         print(json.dumps({"cpu": cpu, "wall": wall, "rss": rss}), flush=True)
 
 
+async def _where(calls: int) -> str:
+    """Own time by module of a call that is recorded and measured, as the profiler sees it.
+
+    The profiler charges every function that is called, so small functions look dearer than they are: the shares
+    tell where to look, and the contenders what it costs.
+    """
+    import cProfile
+    import pstats
+
+    call = (await _calls("metrics"))["call"]
+    await _block(call, calls, 1)
+    profile = cProfile.Profile()
+    profile.enable()
+    await _block(call, calls, 1)
+    profile.disable()
+    taken: dict[str, float] = {}
+    for (file, _, _), (_, _, own, _, _) in cast("Any", pstats.Stats(profile)).stats.items():
+        part = _part(Path(file))
+        taken[part] = taken.get(part, 0.0) + 1e6 * own / calls
+    rows = sorted(taken.items(), key=lambda row: -row[1])
+    return "\n".join([f"{'module':<36} {'own µs per call':>16}", *(f"{p:<36} {t:>16.0f}" for p, t in rows if t >= 1.0)])
+
+
+def _part(file: Path) -> str:
+    """What of a traced call the functions of ``file`` are."""
+    parts = file.with_suffix("").parts
+    if "traced_router" in parts:
+        return "traced_router." + ".".join(parts[parts.index("traced_router") + 1 :])
+    if "opentelemetry" in parts:
+        return ".".join(parts[parts.index("opentelemetry") :][:2])
+    return "litellm" if "litellm" in parts else "Python and the rest"
+
+
 # --- the one that compares -----------------------------------------------------------------------
 
 
@@ -387,10 +421,14 @@ def main() -> int:
         "--rss-calls", type=int, default=None, help="calls of the memory check (100,000; 2,000 when quick)"
     )
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"), help="where the JSON and the plot go")
+    parser.add_argument("--where", action="store_true", help="profile a traced call instead")
     parser.add_argument("--contend", help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if chosen.contend:
         asyncio.run(_contend(chosen.contend))
+        return 0
+    if chosen.where:
+        print(asyncio.run(_where(200 if chosen.quick else 1_000)))
         return 0
     blocks, calls = (5, 40) if chosen.quick else (25, 80)
     names = ("plain", "traced", "metrics", "sampler off", "no sdk", *FLOORS)
