@@ -116,6 +116,7 @@ SEAMS: Final = (
     Seam("routing_strategy_pre_call_checks", "attempt", ("deployment",), vital=True),
     Seam("async_routing_strategy_pre_call_checks", "attempt", ("deployment",), vital=True),
     Seam("_ageneric_api_call_with_fallbacks_helper", "attempt", ("original_generic_function",)),
+    Seam("_should_raise_content_policy_error", "attempt", ("response",)),
     Seam("_prompt_management_factory", "attempt"),
     Seam("_acreate_file", "attempt"),
     Seam("async_function_with_retries", "backoff", vital=True),

@@ -259,6 +259,13 @@ class TracedRouter(Router):
         attempt = functools.partial(_in_scope, scope, original_function)
         return await super().make_call(attempt, *args, **kwargs)
 
+    def _should_raise_content_policy_error(self, *args: Any, **kwargs: Any) -> Any:
+        refused = super()._should_raise_content_policy_error(*args, **kwargs)
+        scope = current_scope() if refused else None
+        if scope is not None:
+            scope.refused(argument("response", 1, args, kwargs))
+        return refused
+
     async def _ageneric_api_call_with_fallbacks_helper(self, *args: Any, **kwargs: Any) -> Any:
         # A stream that is tried again inside its group comes here without ``make_call``.
         helper = super()._ageneric_api_call_with_fallbacks_helper

@@ -13,6 +13,7 @@ import inspect
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import Token
+from functools import partial
 from types import MappingProxyType
 from typing import Any, Final, Protocol
 
@@ -258,6 +259,13 @@ class Scope:
         for attempt in self._attempts:
             if not attempt.done:
                 attempt.succeed(_readers.answer(result, attempt.deployment.id))
+
+    @fails_open("attempt")
+    def refused(self, answer: object) -> None:
+        """The router throws the provider's ``answer`` away: the attempt fails, and is paid for."""
+        attempt = self.open_attempt
+        if attempt is not None:
+            attempt.partial = partial(_readers.answer, answer, attempt.deployment.id)
 
     @fails_open("attempt")
     def raised(self, error: BaseException) -> None:

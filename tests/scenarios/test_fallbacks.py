@@ -3,7 +3,7 @@
 import litellm
 import pytest
 
-from traced_router.testing import absent, assert_tree, span
+from traced_router.testing import absent, approx, assert_tree, span
 from traced_router.testing._provider_behaviours import (
     Answer,
     BadRequest,
@@ -248,6 +248,35 @@ async def test_an_error_with_fallbacks_of_its_own(same, provider, recorder, beha
     assert_tree(
         recorder,
         request(select("a"), attempt("a", 1, error), hop("a", "b", 1, error, select("b"), attempt("b", 2), kind=kind)),
+    )
+
+
+async def test_an_answer_that_a_content_filter_cut_is_paid_for_though_nobody_gets_it(same, provider, recorder):
+    await same(
+        groups(provider, "a", "b"),
+        {"dep-a": [Answer(finish_reason="content_filter", input_tokens=100, output_tokens=50)]},
+        chat,
+        content_policy_fallbacks=[{"a": ["b"]}],
+    )
+
+    error, usual = "ContentPolicyViolationError", 11 * 2.5e-6 + 7 * 10e-6
+    refused = {
+        "gen_ai.usage.input_tokens": 100,
+        "gen_ai.usage.output_tokens": 50,
+        "gen_ai.response.finish_reasons": ("content_filter",),
+        "traced_router.attempt.cost": approx(100 * 2.5e-6 + 50 * 10e-6),
+    }
+    assert_tree(
+        recorder,
+        request(
+            select("a"),
+            attempt("a", 1, error, **refused),
+            hop("a", "b", 1, error, select("b"), attempt("b", 2), kind="content_policy"),
+            **{
+                "traced_router.cost.total": approx(100 * 2.5e-6 + 50 * 10e-6 + usual),
+                "traced_router.cost.wasted": approx(100 * 2.5e-6 + 50 * 10e-6),
+            },
+        ),
     )
 
 
