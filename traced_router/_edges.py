@@ -98,8 +98,7 @@ def batch(name: str, original: Callable[..., Any], above: Above, tracing_of: Tra
         return above(router, name)(*args, **kwargs)
 
     def begin(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Observer | None:
-        groups, size = seams.batch_members(args[1:], kwargs)
-        opened = tracing_of(args[0]).enter_batch("chat", groups, size)
+        opened = tracing_of(args[0]).enter_batch("chat", args[1:], kwargs)
         return None if opened is None else _BatchEdge(opened)
 
     return around(call, begin, original)

@@ -8,7 +8,7 @@ litellm.
 from typing import TYPE_CHECKING
 
 from traced_router import _names as n
-from traced_router._attributes import SECONDS, Value
+from traced_router._attributes import SECONDS, Value, text
 
 if TYPE_CHECKING:
     from traced_router._spans import Attempt
@@ -46,10 +46,14 @@ class Ledger:
         beside = answered[-1].beside
         return answered[-1] if beside is None else next(a for a in answered if a.beside is beside)
 
-    def add_accounts(self, out: dict[str, Value], how: str, duration: int) -> None:
-        """Add counts, who served, time and money; ``duration`` is the request's.
+    def add_accounts(self, out: dict[str, Value], how: str, duration: int, limit: int) -> None:
+        """Add counts, who served, time and money.
 
-        ``how`` is the request's end: ``ok``, ``error``, ``cancelled`` or ``abandoned``.
+        Args:
+            out: the request's attributes.
+            how: its end: ``ok``, ``error``, ``cancelled`` or ``abandoned``.
+            duration: its own.
+            limit: characters that a string keeps.
         """
         served = self.served(how)
         retries = busy = 0
@@ -67,9 +71,9 @@ class Ledger:
             out[n.RETRIES_DENIED] = self.denied
         if served is not None:
             if served.model_group is not None:
-                out[n.SERVED_MODEL_GROUP] = served.model_group
+                out[n.SERVED_MODEL_GROUP] = text(served.model_group, limit)
             if served.deployment.id is not None:
-                out[n.SERVED_DEPLOYMENT_ID] = served.deployment.id
+                out[n.SERVED_DEPLOYMENT_ID] = text(served.deployment.id, limit)
         if total is not None:
             out[n.COST_TOTAL] = total
             out[n.COST_WASTED] = total - (served.cost or 0.0) if served is not None else total

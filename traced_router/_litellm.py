@@ -15,7 +15,7 @@ import dataclasses
 import inspect
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import FrameType, FunctionType, MethodType
 from typing import Any, Final, Literal, TypeAlias, cast
@@ -26,6 +26,8 @@ from litellm.router import Router
 from litellm.router_strategy.simple_shuffle import simple_shuffle as _shuffle
 from litellm.router_utils import fallback_event_handlers
 from litellm.types.router import RoutingStrategy
+
+from traced_router._values import wording
 
 # --- engines ---------------------------------------------------------------------------------
 
@@ -349,11 +351,19 @@ TRACE_ID: Final = "litellm_trace_id"
 SESSION_ID: Final = "litellm_session_id"
 
 
-def batch_members(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[list[str], int]:
-    """The groups that a batch method goes to, and how many requests it makes of them."""
+def batch_members(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[list[str], int | None]:
+    """The groups that a batch method goes to, and how many requests it makes of them.
+
+    Models that can be read only once are litellm's to read.
+    """
     models = kwargs.get("models", kwargs.get("model", args[0] if args else None))
     messages = kwargs.get("messages", args[1] if len(args) > 1 else None)
-    groups = [m.strip() for m in models.split(",")] if isinstance(models, str) else [str(m) for m in models or ()]
+    if isinstance(models, str):
+        groups = [m.strip() for m in models.split(",")]
+    elif isinstance(models, Collection):
+        groups = [str(m) for m in cast("Collection[object]", models)]
+    else:
+        return [], None
     several = isinstance(messages, list) and all(isinstance(m, list) for m in cast("list[object]", messages))
     return groups, len(groups) * (len(cast("list[object]", messages)) if several else 1)
 
@@ -486,7 +496,7 @@ def state(router: object, name: str, default: object = None) -> Any:
 def model_group_of(router: object, model: object) -> str | None:
     """The group that a caller's ``model`` stands for: a deployment's id becomes its group's name."""
     if not isinstance(model, str) or not model:
-        return None if model is None else str(model) or None
+        return wording(model)
     if model in (state(router, "model_names") or ()):
         return model
     indices = state(router, "model_id_to_deployment_index_map") or {}

@@ -61,8 +61,8 @@ def fallback_span(target: str) -> str:
 
 
 def batch_span(model_groups: str) -> str:
-    """Name of a batch span."""
-    return f"router.batch {model_groups[:MAX_GROUP_IN_NAME]}"
+    """Name of a batch span; a batch of no requests may have no group either."""
+    return f"router.batch {model_groups[:MAX_GROUP_IN_NAME]}" if model_groups else "router.batch"
 
 
 # --- attributes ------------------------------------------------------------------------------

@@ -40,6 +40,7 @@ from traced_router._spans import Attempt
 from traced_router._strategies import Strategies
 from traced_router._streams import follow
 from traced_router._tree import Batch, Call, CallFacts, Tree, Unrecorded
+from traced_router._values import wording
 from traced_router.settings import TracedRouterSettings
 from traced_router.vocabularies import named
 
@@ -200,8 +201,11 @@ class RouterTracing:
         )
 
     @fails_open("batch")
-    def enter_batch(self, operation: str, model_groups: Sequence[str], size: int) -> "Batch | Unrecorded | None":
+    def enter_batch(
+        self, operation: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> "Batch | Unrecorded | None":
         """A batch method is called."""
+        model_groups, size = seams.batch_members(args, kwargs)
         links, context = self._origin(current_frame())
         return self.tree.open_batch(
             operation, model_groups, size, links=links, context=context, follow=self.strategies.active
@@ -267,8 +271,7 @@ def _is_late(call: Call) -> bool:
 
 def _given(kwargs: Mapping[str, object], name: str) -> str | None:
     """A call's own id as text; an empty one says nothing."""
-    value = kwargs.get(name)
-    return None if value is None else str(value) or None
+    return wording(kwargs.get(name))
 
 
 def _weak_method(tracing: RouterTracing) -> Callable[[object, object, object], None]:

@@ -33,6 +33,7 @@ from traced_router._metrics import Measures
 from traced_router._mirror import Mirror
 from traced_router._spans import ERROR, Attempt, AttemptListener, Backoff, Hop, Selection
 from traced_router._timeline import Timeline
+from traced_router._values import wording
 from traced_router.vocabularies import Said, Vocabulary
 
 
@@ -132,7 +133,7 @@ class Tree:
         self,
         operation: str,
         model_groups: Sequence[str],
-        size: int,
+        size: int | None,
         *,
         links: Sequence[Link] = (),
         context: Context | None = None,
@@ -145,8 +146,12 @@ class Tree:
         timeline = self._timeline() if enclosing is None else enclosing.timeline
         start = timeline.now()
         groups = text(",".join(model_groups), self.limits.string)
+        attributes: dict[str, Value] = {n.OPERATION: operation}
+        if groups:
+            attributes[n.MODEL_GROUP] = groups
+        if size is not None:
+            attributes[n.BATCH_SIZE] = size
         name = n.batch_span(groups)
-        attributes: dict[str, Value] = {n.OPERATION: operation, n.MODEL_GROUP: groups, n.BATCH_SIZE: size}
         span = self.tracer().start_span(name, parent, SpanKind.INTERNAL, attributes, links, start)
         if self.mirror is not None and span.is_recording():
             root = not trace.get_current_span(parent).get_span_context().is_valid
@@ -342,8 +347,9 @@ class Call:
     @fails_open("request")
     def adopt_trace_id(self, trace_id: object) -> None:
         """litellm has made its id."""
-        if self._trace_id is None and trace_id is not None:
-            self._trace_id = text(str(trace_id), self._limits.string) or None
+        words = wording(trace_id) if self._trace_id is None else None
+        if words is not None:
+            self._trace_id = text(words, self._limits.string)
 
     @fails_open("selection")
     def select(self, model_group: str | None, hop: "Hop | None", owner: object = None) -> "Selection":
@@ -502,7 +508,7 @@ class Call:
             out[n.CAPABILITIES] = self._tree.capabilities
         if self._streaming:
             self.ledger.add_stream(out, stream_outcome)
-        self.ledger.add_accounts(out, how, now - self._start)
+        self.ledger.add_accounts(out, how, now - self._start, limit)
         return out
 
     # --- what children tell ------------------------------------------------------------------

@@ -82,6 +82,16 @@ def peek(thing: object, name: str) -> object:
         return None
 
 
+def wording(value: object) -> str | None:
+    """Any object as text, as long as it is; ``None`` for what has none: an id can be any object."""
+    if value is None:
+        return None
+    try:
+        return str(value) or None
+    except Exception:  # noqa: BLE001  # its text is its own business
+        return None
+
+
 def listed(value: object) -> list[object]:
     """A list or tuple as a list; nothing of anything else."""
     return list(cast("list[object]", value)) if isinstance(value, list | tuple) else []

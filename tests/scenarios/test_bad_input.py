@@ -115,19 +115,17 @@ async def test_an_odd_model_does_as_with_plain_router(same, provider, recorder, 
     assert tree.status == "ERROR"
 
 
-@pytest.mark.usefixtures("tracing_may_fail")
-async def test_an_object_without_text_as_an_id(provider, router):
-    """Whatever litellm makes of it, our own part must not be what fails."""
-    made = router(provider.deployment("dep-a"))
-    try:
-        await made.acompletion("gpt-4o", MESSAGES, litellm_session_id=Odd())
-    except RuntimeError as error:
-        frames = []
-        step = error.__traceback__
-        while step is not None:
-            frames.append(step.tb_frame.f_globals["__name__"])
-            step = step.tb_next
-        assert not frames[-2].startswith("traced_router")
+@pytest.mark.parametrize("name", ["litellm_trace_id", "litellm_session_id", "user"])
+async def test_an_object_without_text_as_an_id(same, provider, recorder, name):
+    outcome = await same(
+        [provider.deployment("dep-a")], {}, lambda r: r.acompletion("gpt-4o", MESSAGES, **{name: Odd()})
+    )
+
+    tree = recorder.tree()
+    assert tree.status == ("ERROR" if outcome.error else "UNSET")
+    assert "session.id" not in tree.attributes
+    assert "user.id" not in tree.attributes
+    assert tree.attributes["litellm_trace_id"]
 
 
 async def test_missing_arguments_are_litellm_s_to_complain_of(provider, router, recorder):
@@ -156,3 +154,14 @@ async def test_strings_are_cut_at_the_limit_in_force(provider, router, recorder)
     await made.acompletion("gpt-4o", MESSAGES, user="u" * 100)
 
     assert recorder.tree().attributes["user.id"] == "u" * 64
+
+
+async def test_who_served_is_cut_and_can_be_encoded_too(provider, router, recorder):
+    group = "\ud800" + "g" * 100_000
+    deployment = provider.deployment("dep-a", group=group)
+    deployment["model_info"] = {"id": "d" * 100_000}
+    await router(deployment).acompletion(group, MESSAGES)
+
+    attributes = recorder.tree().attributes
+    assert attributes["traced_router.served.model_group"] == "?" + "g" * 1023
+    assert attributes["traced_router.served.deployment_id"] == "d" * 1024

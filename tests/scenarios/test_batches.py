@@ -146,3 +146,24 @@ def test_the_openai_client_s_own_shape(provider, router, recorder):
     made.chat.completions.create(model="a", messages=MESSAGES)
 
     assert_tree(recorder, member("a"))
+
+
+async def test_models_that_can_be_read_only_once(provider, router, recorder):
+    made = router(*groups(provider, "a", "b"))
+    answers = await made.abatch_completion(models=(name for name in ("a", "b")), messages=MESSAGES)
+
+    assert len(answers) == 2
+    nameless = {"traced_router.model_group": absent, "traced_router.batch.size": absent}
+    assert_tree(recorder, span("router.batch", attributes=nameless, children=[member("a"), member("b")]))
+
+
+@pytest.mark.parametrize("models", [None, 7, []], ids=repr)
+async def test_a_batch_of_no_models_does_as_with_plain_router(same, provider, recorder, models):
+    outcome = await same(
+        groups(provider, "a"), {}, lambda r: r.abatch_completion(models=models, messages=MESSAGES), num_retries=0
+    )
+
+    tree = recorder.tree()
+    assert tree.name == "router.batch"
+    assert tree.status == ("ERROR" if outcome.error else "UNSET")
+    assert "traced_router.model_group" not in tree.attributes

@@ -108,7 +108,7 @@ def _expected_names(span: Ours) -> Sequence[str]:
                 [n.request_span(operation, span.text(n.MODEL_GROUP))] if (operation := span.text(n.OPERATION)) else ()
             )
         case n.BATCH:
-            return _made(n.batch_span, span.text(n.MODEL_GROUP))
+            return [n.batch_span(span.text(n.MODEL_GROUP) or "")]
         case n.FALLBACK:
             return _made(n.fallback_span, span.text(n.FALLBACK_TO))
         case n.ATTEMPT:
@@ -217,7 +217,7 @@ _REQUIRED: Final = {
     ),
     n.BACKOFF: (n.BACKOFF_SECONDS, n.BACKOFF_SOURCE),
     n.FALLBACK: (n.FALLBACK_KIND, n.FALLBACK_FROM, n.FALLBACK_TO, n.FALLBACK_DEPTH, n.FALLBACK_ERROR_TYPE),
-    n.BATCH: (n.OPERATION, n.MODEL_GROUP, n.BATCH_SIZE),
+    n.BATCH: (n.OPERATION,),
 }
 """Keys that the router always knows; all others may be unknown, hence missing (§2)."""
 
