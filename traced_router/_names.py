@@ -169,6 +169,18 @@ CAPABILITIES: Final = _key(
     (REQUEST,),
     "`seam=level` for each seam that is not `full`; absent when all are.",
 )
+SAMPLING_REASON: Final = _key(
+    "traced_router.sampling.reason",
+    str,
+    (REQUEST,),
+    "Why the trace was kept: `error`, `fallback`, `retry`, `cooldown`, `slow`, `wasted_cost`, `limit` or `share`.",
+)
+SAMPLING_WEIGHT: Final = _key(
+    "traced_router.sampling.weight", float, (REQUEST,), "How many requests this one stands for; 1 where all are kept."
+)
+SAMPLING_KEEP: Final = _key(
+    "traced_router.sampling.keep", bool, (REQUEST,), "True where a collector that samples should keep the trace."
+)
 
 # batch
 BATCH_SIZE: Final = _key("traced_router.batch.size", int, (BATCH,), "Member requests of the batch.")
@@ -379,6 +391,25 @@ FALLBACK_KINDS: Final = (
     "context_window",
     "content_policy",
     "mid_stream",
+)
+
+SAMPLED_ERROR: Final = "error"
+SAMPLED_FALLBACK: Final = "fallback"
+SAMPLED_RETRY: Final = "retry"
+SAMPLED_COOLDOWN: Final = "cooldown"
+SAMPLED_SLOW: Final = "slow"
+SAMPLED_WASTED_COST: Final = "wasted_cost"
+SAMPLED_LIMIT: Final = "limit"
+SAMPLED_SHARE: Final = "share"
+SAMPLING_REASONS: Final = (
+    SAMPLED_ERROR,
+    SAMPLED_FALLBACK,
+    SAMPLED_RETRY,
+    SAMPLED_COOLDOWN,
+    SAMPLED_SLOW,
+    SAMPLED_WASTED_COST,
+    SAMPLED_LIMIT,
+    SAMPLED_SHARE,
 )
 
 # --- metrics ---------------------------------------------------------------------------------
