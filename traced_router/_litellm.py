@@ -470,6 +470,63 @@ def group_of_call(kwargs: Mapping[str, Any]) -> str | None:
     return None
 
 
+# --- trace context ---------------------------------------------------------------------------
+
+_METADATA: Final = ("metadata", "litellm_metadata")
+_PARENT_SPAN: Final = "litellm_parent_otel_span"
+"""A key of a call's metadata; the proxy and litellm's own callbacks use it. A deep copy has text there."""
+
+_INJECT: Final = "inject_trace_context"
+"""A flag of a deployment's ``model_info``: what litellm does not know in ``litellm_params``, it sends."""
+
+_ORIGINAL_ID: Final = "original_model_id"
+"""Says in a deployment's ``model_info`` that it is a copy of this one: litellm makes one for a caller's key or host."""
+
+
+def headers_name(kwargs: Mapping[str, object]) -> str:
+    """The parameter in which a call's headers are sent: a rerank's has a name of its own."""
+    return "headers" if "documents" in kwargs and "query" in kwargs else "extra_headers"
+
+
+def metadata_of(kwargs: Mapping[str, object]) -> Iterator[Mapping[str, object]]:
+    """A call's metadata, under either of litellm's names."""
+    for name in _METADATA:
+        found = kwargs.get(name)
+        if isinstance(found, Mapping):
+            yield cast("Mapping[str, object]", found)
+
+
+def parent_span(kwargs: Mapping[str, object]) -> object:
+    """The span that a caller gave as the parent of a call, if any."""
+    return next((m[_PARENT_SPAN] for m in metadata_of(kwargs) if m.get(_PARENT_SPAN) is not None), None)
+
+
+def received_headers(kwargs: Mapping[str, object]) -> Mapping[object, str]:
+    """The headers of the HTTP request that a call comes from, in the proxy."""
+    request = kwargs.get("proxy_server_request")
+    headers = cast("Mapping[str, object]", request).get("headers") if isinstance(request, Mapping) else None
+    return cast("Mapping[object, str]", headers) if isinstance(headers, Mapping) else {}
+
+
+def headers_for(deployment: Mapping[str, Any], kwargs: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The extra headers of a call, when its deployment wants to be told of the trace; else ``None``.
+
+    A caller's headers replace those of the deployment. A caller who names a host sends the call elsewhere.
+    """
+    info: Mapping[str, Any] = deployment.get("model_info") or {}
+    if info.get(_INJECT) is not True or info.get(_ORIGINAL_ID) is not None:
+        return None
+    params = deployment["litellm_params"]
+    for name in ("api_base", "base_url"):
+        if kwargs.get(name) not in (None, params.get(name)):
+            return None
+    name = headers_name(kwargs)
+    given = (kwargs if name in kwargs else params).get(name)
+    if name == "headers":
+        given = given or _untyped.headers  # which are for calls that have none
+    return cast("Mapping[str, Any]", given) if isinstance(given, Mapping) else {}
+
+
 # --- callbacks -------------------------------------------------------------------------------
 
 
@@ -537,7 +594,7 @@ def configured_deployment(router: object, deployment_id: str) -> Mapping[str, An
     if found is None:
         return None
     # 1.95 adds a deployment for each key that a caller brings along.
-    original = found["model_info"].get("original_model_id")
+    original = found["model_info"].get(_ORIGINAL_ID)
     return cast("Mapping[str, Any]", found) if original is None else configured_deployment(router, original)
 
 

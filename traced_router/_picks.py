@@ -80,7 +80,7 @@ class Pick:
             decision = decision._replace(chosen_model=self._reader.read(result).model)
         self._selection.end(decision)
         if self._scope is not None:
-            self._scope.picked(result, self._group)
+            self._scope.picked(result, self._group, self._probe.request)
         return result
 
     def raised(self, error: BaseException) -> None:

@@ -99,7 +99,6 @@ class Probe:
         "_group",
         "_left",
         "_place",
-        "_request",
         "_resolved",
         "_seconds",
         "_skipped",
@@ -112,6 +111,7 @@ class Probe:
         "guard",
         "listing",
         "peeking",
+        "request",
         "router",
         "scope",
     )
@@ -135,7 +135,7 @@ class Probe:
         self.scope = scope
         self.peeking = peeking
         self._group = self._resolved = group
-        self._request = request
+        self.request = request
         self._specific = specific
         self._strategy = strategy
         self._custom = strategy is not None
@@ -292,7 +292,7 @@ class Probe:
     def _ranked(self, asked: _Asked, chosen: Deployment) -> _Told:
         ranking, deployments = asked.ranking, self._deployments
         pool = self._configured if self.listing else deployments
-        values = ranking.read(asked.selector, asked.group, pool, self._request)
+        values = ranking.read(asked.selector, asked.group, pool, self.request)
         index = _index(deployments, chosen)
         if values is None or index is None:
             return _Told(rank_by=ranking.rank_by)
@@ -314,7 +314,7 @@ class Probe:
         index = _index(deployments, chosen)
         if index is None:
             return _NOTHING_TOLD
-        weights = strategies.weights(deployments, str(self._resolved), self._request)
+        weights = strategies.weights(deployments, str(self._resolved), self.request)
         choice = drawn(weights, len(deployments), index)
         scores = _NOTHING
         if self.listing:
@@ -415,7 +415,7 @@ class Probe:
             None,
             ids,
             told.scores,
-            strategies.routed(self._request) if self._resolved != self._group else _NOTHING,
+            strategies.routed(self.request) if self._resolved != self._group else _NOTHING,
         )
 
 

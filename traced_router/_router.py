@@ -299,9 +299,11 @@ class TracedRouter(Router):
 
     def _update_kwargs_with_deployment(self, *args: Any, **kwargs: Any) -> Any:
         result = super()._update_kwargs_with_deployment(*args, **kwargs)
+        deployment, parameters = argument("deployment", 0, args, kwargs), argument("kwargs", 1, args, kwargs)
+        _tracing(self).trace_headers(deployment, parameters)
         scope = current_scope()
         if scope is not None:
-            scope.updated(self, argument("deployment", 0, args, kwargs), argument("kwargs", 1, args, kwargs))
+            scope.updated(self, deployment, parameters)
         return result
 
     def routing_strategy_pre_call_checks(self, *args: Any, **kwargs: Any) -> Any:

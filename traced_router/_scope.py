@@ -25,6 +25,7 @@ from traced_router._current import attach, detach
 from traced_router._facts import AttemptFacts, DeploymentFacts
 from traced_router._frame import Frame, current_frame, with_frame
 from traced_router._guard import fails_open
+from traced_router._propagation import TraceHeaders, headers_in, put_headers
 from traced_router._spans import Attempt, AttemptListener, Hop
 from traced_router._tree import Call
 
@@ -67,6 +68,7 @@ class Scope:
         "_context",
         "_deployment",
         "_group",
+        "_headers",
         "_kept",
         "_kwargs",
         "_listed",
@@ -105,6 +107,7 @@ class Scope:
         self._listed: Iterator[object] = iter(())
         self._deployment: DeploymentFacts = _UNKNOWN
         self._group: str | None = None
+        self._headers: TraceHeaders | None = None
         self._picked = False
         self._kwargs: Mapping[str, object] = _NO_PARAMETERS
         self._promise: Promise | None = None
@@ -143,14 +146,20 @@ class Scope:
     # --- what the router's steps tell --------------------------------------------------------
 
     @fails_open("attempt")
-    def picked(self, deployment: object, model_group: str | None) -> None:
-        """The router has picked ``deployment``."""
+    def picked(self, deployment: object, model_group: str | None, kwargs: object = None) -> None:
+        """The router has picked ``deployment`` for a call with the parameters ``kwargs``."""
+        if self.function in seams.START_AT_SELECTION:
+            self._headers = put_headers(deployment, kwargs)
         if isinstance(deployment, Mapping):
             self._picked = True
             self._deployment = self._reader.read(deployment)
             self._group = model_group
         if self.function in seams.START_AT_SELECTION:
             self.start()
+
+    def filling(self, headers: TraceHeaders | None) -> None:
+        """``headers`` are to say which attempt it is."""
+        self._headers = headers
 
     @fails_open("attempt")
     def updated(self, router: object, deployment: object, kwargs: object) -> None:
@@ -204,6 +213,7 @@ class Scope:
         scope = Scope(self.call, self.hop, "", self._reader, beside=self)
         scope.enter()
         scope.picked(deployment, seams.group_of_call(kwargs))
+        scope.filling(headers_in(kwargs))
         scope.about_to_call(kwargs)
         return ProviderCall(scope, scope.leave)
 
@@ -232,6 +242,8 @@ class Scope:
             self._attempts.append(attempt)
             self._kept = promise
             attach(attempt.context)
+            if self._headers is not None:
+                self._headers.fill(attempt.context)
         elif promise is not None:
             promise.ended(None)
 

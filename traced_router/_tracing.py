@@ -35,7 +35,8 @@ from traced_router._frame import Frame, current_frame, with_frame
 from traced_router._guard import Guard, fails_open
 from traced_router._metrics import INSTRUMENTATION, Metrics
 from traced_router._model_info import ModelInfos
-from traced_router._scope import Scope, is_stream
+from traced_router._propagation import parent_context, put_headers
+from traced_router._scope import Scope, current_scope, is_stream
 from traced_router._spans import Attempt
 from traced_router._strategies import Strategies
 from traced_router._streams import follow
@@ -153,7 +154,7 @@ class RouterTracing:
         frame = current_frame()
         if frame is not None and isinstance(frame.call, Call) and self._delegates(frame.call, operation):
             return None
-        links, context = self._origin(frame)
+        links, context = self._origin(frame, kwargs)
         call = self.tree.open_call(
             self._facts(router, operation, model, kwargs),
             links=links,
@@ -171,10 +172,10 @@ class RouterTracing:
         # later, the same method called again is another call (a classifier's, a plugin's).
         return not call.claimed and call.operation == operation and call.belongs_to(self.tree)
 
-    def _origin(self, frame: Frame | None) -> tuple[Sequence[Link], Context | None]:
+    def _origin(self, frame: Frame | None, kwargs: Mapping[str, object]) -> tuple[Sequence[Link], Context | None]:
         """What a call that comes in is linked to, and the context it starts in: its caller's when ``None``."""
         if frame is None:
-            return (), None
+            return (), self._parent(kwargs)
         if isinstance(frame.owner, Mirror):
             origin = frame.owner.origin
         elif isinstance(frame.call, Call) and _is_late(frame.call):
@@ -183,6 +184,20 @@ class RouterTracing:
             return (), None
         root = trace.set_span_in_context(trace.INVALID_SPAN, otel_context.get_current())
         return (() if origin is None else (Link(origin),)), with_frame(Frame(None), root)
+
+    @fails_open("propagation")
+    def _parent(self, kwargs: Mapping[str, object]) -> Context | None:
+        return parent_context(kwargs)
+
+    @fails_open("propagation")
+    def trace_headers(self, deployment: object, kwargs: object) -> None:
+        """The deployment's parameters are in the call's: it may want to be told of the trace."""
+        headers = put_headers(deployment, kwargs)
+        scope = current_scope()
+        if scope is not None:
+            scope.filling(headers)
+        elif headers is not None:  # not sampled, and so it will not be there
+            headers.fill(otel_context.get_current())
 
     def _facts(self, router: object, operation: str, model: object, kwargs: Mapping[str, object]) -> CallFacts:
         if kwargs.get("specific_deployment") is True:
@@ -206,7 +221,7 @@ class RouterTracing:
     ) -> "Batch | Unrecorded | None":
         """A batch method is called."""
         model_groups, size = seams.batch_members(args, kwargs)
-        links, context = self._origin(current_frame())
+        links, context = self._origin(current_frame(), kwargs)
         return self.tree.open_batch(
             operation, model_groups, size, links=links, context=context, follow=self.strategies.active
         )
