@@ -46,6 +46,7 @@ nitpick_ignore_regex = [
     (r"py:.*", r"(litellm|opentelemetry|pydantic|pydantic_settings)\..*"),
     (r"py:.*", r"(abc|asyncio|collections|contextvars|datetime|functools|math|pathlib)\..*"),
     (r"py:.*", r"(random|threading|time|types|typing)\..*"),
+    (r"py:.*", r"logging(\..*)?"),
     (r"py:class", r"AnyValue"),  # an alias inside opentelemetry, which its annotations name without the module
 ]
 

@@ -7,7 +7,6 @@ An adapter; it runs when a router is built, or when a live one is adopted, and n
 # pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false
 
 import inspect
-import logging
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -16,14 +15,13 @@ from litellm.router import Router
 from traced_router import _litellm as seams
 from traced_router import settings as settings_module
 from traced_router._arguments import Arguments
+from traced_router._log_lines import logger
 from traced_router._strategies import Configured
 from traced_router._tracing import RouterTracing
 from traced_router.errors import ConfigurationError
 from traced_router.settings import TracedRouterSettings
 
 _NO_STRATEGIES: Final = Configured()
-
-logger: Final = logging.getLogger("traced_router")
 
 
 def tracing(

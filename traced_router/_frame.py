@@ -34,6 +34,31 @@ class Frame:
         self.hop = hop
         self.owner = owner
 
+    @property
+    def trace_id(self) -> str | None:
+        """``litellm_trace_id`` of the call, as far as it is known."""
+        return None if self.call is None else self.call.known_trace_id
+
+
+class Outside(Frame):
+    """Where the code of a call stands that nobody records: there is no tree, but log records can name the call."""
+
+    __slots__ = ("_trace_id",)
+
+    def __init__(self, trace_id: str | None, owner: object = None) -> None:
+        super().__init__(None, owner=owner)
+        self._trace_id = trace_id
+
+    @property
+    def trace_id(self) -> str | None:
+        """As the caller gave it, or litellm has made it since."""
+        return self._trace_id
+
+    def adopt_trace_id(self, trace_id: object) -> None:
+        """litellm has made its id."""
+        if self._trace_id is None and trace_id is not None:
+            self._trace_id = str(trace_id)
+
 
 def current_frame() -> Frame | None:
     """The frame of the code that runs now, if it runs inside a traced call."""

@@ -5,16 +5,16 @@ on the tree goes through :func:`fails_open`. What the caller's own call raises n
 here: adapters re-raise it untouched. This module must not know litellm.
 """
 
+import contextlib
 import functools
 import logging
 from collections.abc import Callable
-from typing import Concatenate, Final, ParamSpec, Protocol, TypeVar
+from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
 from opentelemetry import metrics
 
 from traced_router import _names
-
-logger: Final = logging.getLogger("traced_router")
+from traced_router._log_lines import logger
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -34,20 +34,26 @@ class Guard:
 
     def report(self, where: str, fault: BaseException) -> None:
         """Take note of ``fault``, raised in ``where``. Never raises."""
-        self.faults += 1
         if where not in self._seen:
             self._seen.add(where)
-            # The type and the place say enough: a message can hold what the caller sent.
-            logger.error(
-                "tracing failed in %s with %s; the call goes on, and further faults there are only counted",
-                where,
-                type(fault).__name__,
-                exc_info=logger.isEnabledFor(logging.DEBUG),
-            )
+            with contextlib.suppress(Exception):  # an application's filter raises into whoever logs
+                # The type and the place say enough: a message can hold what the caller sent.
+                logger.error(
+                    "tracing failed in %s with %s; the call goes on, and further faults there are only counted",
+                    where,
+                    type(fault).__name__,
+                    exc_info=logger.isEnabledFor(logging.DEBUG),
+                )
+        self.count(where)
+
+    def count(self, where: str) -> None:
+        """Count a fault in ``where`` that is logged elsewhere. Never raises."""
+        self.faults += 1
         try:
             self._count(where)
-        except Exception:  # a broken meter provider is the last thing that may raise here
-            logger.debug("counting a tracing fault failed", exc_info=True)
+        except Exception:  # noqa: BLE001  # a broken meter provider is the last thing that may raise here
+            with contextlib.suppress(Exception):
+                logger.debug("counting a tracing fault failed", exc_info=True)
 
     def _count(self, where: str) -> None:
         provider = self._provider()

@@ -349,6 +349,35 @@ CANDIDATES_SCORES: Final = "scores"
 CANDIDATES_EXCLUDED_BY: Final = "excluded"
 MAX_CANDIDATES_LISTED: Final = 16
 
+# --- log records -----------------------------------------------------------------------------
+
+LOG_TRACE_ID: Final = "trace_id"
+"""On a log record: the trace's id, 32 hexadecimal digits. ``litellm_trace_id`` is called as on spans."""
+LOG_SPAN_ID: Final = "span_id"
+"""On a log record: the current span's id, 16 hexadecimal digits."""
+
+LOG_COOLDOWN_SECONDS: Final = "traced_router.cooldown.seconds"
+LOG_COOLDOWN_REASON: Final = "traced_router.cooldown.reason"
+LOG_STRATEGY_STEP: Final = "traced_router.strategy_error.step"
+LOG_STRATEGY_AT: Final = "traced_router.strategy_error.at"
+LOG_STRATEGY_SUPPRESSED: Final = "traced_router.strategy_error.suppressed"
+
+LINES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+    {
+        "fallback": (FALLBACK_FROM, FALLBACK_TO, FALLBACK_KIND, FALLBACK_DEPTH, FALLBACK_ERROR_TYPE, TRACE_ID),
+        "cooldown": (DEPLOYMENT_ID, MODEL_GROUP, LOG_COOLDOWN_SECONDS, LOG_COOLDOWN_REASON, ERROR_TYPE, TRACE_ID),
+        "strategy": (
+            STRATEGY_NAME,
+            LOG_STRATEGY_STEP,
+            ERROR_TYPE,
+            LOG_STRATEGY_AT,
+            LOG_STRATEGY_SUPPRESSED,
+            TRACE_ID,
+        ),
+    }
+)
+"""Every field of the lines that this package logs of a call; what is unknown is left out."""
+
 # --- values ----------------------------------------------------------------------------------
 
 OUTCOMES: Final = ("ok", "ok_after_retry", "ok_after_fallback", "error", "cancelled", "abandoned")

@@ -8,7 +8,6 @@ Plain functions and values: when to talk, and through what, is decided in :mod:`
 This module must not know litellm, Redis, an event loop or any strategy.
 """
 
-import logging
 import random
 import secrets
 import time
@@ -17,12 +16,11 @@ from dataclasses import dataclass
 from typing import Final, Literal, Protocol, TypeAlias
 
 from traced_router._board import Exchange
+from traced_router._log_lines import logger
 from traced_router.shared_state import NodeState, pack, unpack
 from traced_router.strategy import SharedState
 
 __all__ = ["EXPIRY", "LONGEST_PAUSE", "PERIOD", "Groups", "Report", "Shareable", "Talk"]
-
-logger: Final = logging.getLogger("traced_router")
 
 PERIOD: Final = 0.25
 """Seconds between exchanges, ± 10 %, so that routers that were started together drift apart."""

@@ -27,7 +27,7 @@ from traced_router import _litellm as seams
 from traced_router._arguments import Arguments
 from traced_router._around import argument
 from traced_router._current import attach, detach
-from traced_router._frame import Frame, current_frame, with_frame
+from traced_router._frame import Frame, Outside, current_frame, with_frame
 from traced_router._guard import fails_open
 from traced_router._litellm_filters import FILTERS
 from traced_router._probe import probe_of
@@ -176,9 +176,10 @@ class TracedRouter(Router):
     def _update_kwargs_before_fallbacks(self, *args: Any, **kwargs: Any) -> Any:
         _tracing(self).strategies.take_in(argument("kwargs", 1, args, kwargs) or {})
         result = super()._update_kwargs_before_fallbacks(*args, **kwargs)
-        call, _ = _call()
-        if call is not None:
-            call.adopt_trace_id((argument("kwargs", 1, args, kwargs) or {}).get(seams.TRACE_ID))
+        frame = current_frame()
+        named = frame.call if frame is not None and isinstance(frame.call, Call) else frame
+        if isinstance(named, Call | Outside):
+            named.adopt_trace_id((argument("kwargs", 1, args, kwargs) or {}).get(seams.TRACE_ID))
         return result
 
     def function_with_fallbacks(self, *args: Any, **kwargs: Any) -> Any:

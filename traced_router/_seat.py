@@ -19,10 +19,13 @@ from traced_router import _litellm as seams
 from traced_router import _read_candidate, _readers
 from traced_router._facts import AttemptEnd, DecisionFacts
 from traced_router._guard import Guard
+from traced_router._log_lines import StrategyFaults
 from traced_router._names import MAX_CANDIDATES_LISTED
 from traced_router._probe import Probe
 from traced_router._read_headers import Ratelimit
 from traced_router._sharing import sharing_of
+from traced_router._spans import Hop
+from traced_router._tree import Call
 from traced_router._values import amount, count, number
 from traced_router.resilience import Eligible, Resilience
 from traced_router.strategy import (
@@ -85,7 +88,7 @@ class Seat:
         router: where it sits; held weakly.
     """
 
-    __slots__ = ("_clock", "_groups", "_guard", "_resilience", "_sharing", "name", "strategy")
+    __slots__ = ("_clock", "_faults", "_groups", "_guard", "_resilience", "_sharing", "name", "strategy")
 
     def __init__(
         self, strategy: RoutingStrategy | None, resilience: Resilience | None, guard: Guard, router: object = None
@@ -94,6 +97,7 @@ class Seat:
         self.name = seams.SHUFFLE if strategy is None else strategy.name
         self._resilience = resilience
         self._guard = guard
+        self._faults = StrategyFaults(guard)
         self._clock: Callable[[], float] = getattr(strategy, "clock", time.monotonic)
         self._groups: dict[str, _Group] = {}
         groups = self._groups  # the task that shares refers to these, and to nothing else of the seat
@@ -146,7 +150,7 @@ class Seat:
         try:
             decision = _checked(pick(request, eligible.candidates), eligible, group)
         except Exception as fault:  # noqa: BLE001  # a strategy must not fail a request
-            self._guard.report("strategy", fault)
+            self._faults.tell(self.name, "pick", fault)
             decision = None
         return decision, time.perf_counter() - started
 
@@ -159,7 +163,7 @@ class Seat:
             said: Mapping[str, object] = ask(request, eligible.candidates)
             read = {one.id: number(said.get(one.id)) for one in eligible.candidates}
         except Exception as fault:  # noqa: BLE001  # the decision stands without them
-            self._guard.report("strategy", fault)
+            self._faults.tell(self.name, "scores", fault)
             return _NO_SCORES
         return {id_: score for id_, score in read.items() if score is not None}
 
@@ -230,13 +234,13 @@ class Seat:
                 tickets.append((self._resilience, ticket, self._resilience.clock))
             scope.call.allow_retry = self._resilience.allow_retry
         if tickets:
-            scope.reserve(Reservation(tickets, self._guard))
+            scope.reserve(Reservation(tickets, self._faults, scope.call, scope.hop))
 
     def _started(self, learner: RoutingStrategy | Resilience, ticket: Ticket) -> bool:
         try:
             learner.started(ticket)
         except Exception as fault:  # noqa: BLE001  # the pick stands
-            self._guard.report("strategy", fault)
+            _tell(self._faults, learner, "started", fault)
             return False
         return True
 
@@ -250,13 +254,19 @@ def _checked(answer: Any, eligible: Eligible, group: _Group) -> Decision:
 class Reservation:
     """The tickets of one pick, on their way: the attempt's listener. They are given back once."""
 
-    __slots__ = ("_guard", "_limits", "_tickets")
+    __slots__ = ("_call", "_faults", "_hop", "_limits", "_tickets")
 
     def __init__(
-        self, tickets: Sequence[tuple[RoutingStrategy | Resilience, Ticket, Callable[[], float]]], guard: Guard
+        self,
+        tickets: Sequence[tuple[RoutingStrategy | Resilience, Ticket, Callable[[], float]]],
+        faults: StrategyFaults,
+        call: Call,
+        hop: Hop | None,
     ) -> None:
         self._tickets = tickets
-        self._guard = guard
+        self._faults = faults
+        self._call = call
+        self._hop = hop
         self._limits = _NO_LIMITS
 
     def answered(self, headers: object) -> None:
@@ -273,7 +283,7 @@ class Reservation:
                 try:
                     learner.first_chunk(ticket)
                 except Exception as fault:  # noqa: BLE001  # the stream goes on
-                    self._guard.report("strategy", fault)
+                    self._faults.tell(learner.name, "first_chunk", fault, self._call, self._hop)
 
     def ended(self, end: AttemptEnd | None) -> None:
         """The attempt is over, or never left (``None``)."""
@@ -282,7 +292,22 @@ class Reservation:
             try:
                 learner.finished(ticket, _outcome(end, clock(), self._limits))
             except Exception as fault:  # noqa: BLE001  # the call is over; nothing may change for it
-                self._guard.report("strategy", fault)
+                _tell(self._faults, learner, "finished", fault, self._call, self._hop)
+
+
+def _tell(
+    faults: StrategyFaults,
+    learner: RoutingStrategy | Resilience,
+    step: str,
+    fault: Exception,
+    call: Call | None = None,
+    hop: Hop | None = None,
+) -> None:
+    """``learner`` has raised ``fault``: a strategy, or the layer beside it, which is our own."""
+    if isinstance(learner, Resilience):
+        faults.guard.report("strategy", fault)
+    else:
+        faults.tell(learner.name, step, fault, call, hop)
 
 
 def _left(wanted: Wanted, group: _Group, eligible: Eligible) -> Sequence[Mapping[str, Any]]:

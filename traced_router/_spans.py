@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from opentelemetry import trace
 from opentelemetry.trace import Status, StatusCode
 
+from traced_router import _log_lines
 from traced_router import _names as n
 from traced_router._attributes import (
     SECONDS,
@@ -183,6 +184,11 @@ class Attempt:
         return out
 
     @property
+    def call(self) -> "Call":
+        """The call that it is made for."""
+        return self._call
+
+    @property
     def done(self) -> bool:
         """Whether the span has ended."""
         return self._done
@@ -334,6 +340,7 @@ class Hop:
         self._start = call.timeline.now()
         self._span = call.start_span(n.FALLBACK, text(n.fallback_span(target), limit), None, attributes, self._start)
         self.span_context = trace.set_span_in_context(self._span, call.parent_context(None))
+        _log_lines.fell_back(call, self, attributes)
 
     @fails_open("fallback")
     def returned(self) -> None:

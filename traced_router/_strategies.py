@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple, Self, TypeAlias
 from traced_router import _litellm as seams
 from traced_router import _registry
 from traced_router._guard import Guard, fails_open
+from traced_router._log_lines import StrategyFaults
 from traced_router._seat import Seat
 from traced_router.errors import UnknownStrategyError
 from traced_router.resilience import Resilience, ResilienceOptions
@@ -109,6 +110,7 @@ class Strategies:
     def __init__(self, guard: Guard, resilience: Resilient = None, router: object = None) -> None:
         self._router: Callable[[], object] = (lambda: None) if router is None else weakref.ref(router)
         self.guard = guard
+        self._faults = StrategyFaults(guard)
         options = resilience if isinstance(resilience, ResilienceOptions) else None
         self.resilience = None if resilience is False else Resilience(options)
         self.guarding = Seat(None, self.resilience, guard) if resilience else None
@@ -205,7 +207,7 @@ class Strategies:
             try:
                 self._of_requests[key] = make()
             except Exception as fault:  # noqa: BLE001  # a call must not fail for it
-                self.guard.report("strategy", fault)
+                self._faults.tell(key if isinstance(key, str) else "a call's own", "load", fault)
                 if not isinstance(key, str):
                     return None  # nothing keeps the object, and the next one may have its id
                 self._of_requests[key] = None

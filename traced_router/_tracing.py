@@ -11,6 +11,7 @@ tree, which knows spans.
 
 import asyncio
 import itertools
+import logging
 import sys
 import threading
 import time
@@ -26,13 +27,14 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Link, SpanContext, Tracer
 
 from traced_router import _litellm as seams
-from traced_router import _readers
+from traced_router import _log_lines, _readers
 from traced_router._arguments import Arguments
 from traced_router._attributes import Limits
 from traced_router._configured import Configured
 from traced_router._current import attach, detach
-from traced_router._frame import Frame, current_frame, with_frame
+from traced_router._frame import Frame, Outside, current_frame, with_frame
 from traced_router._guard import Guard, fails_open
+from traced_router._log_lines import logger
 from traced_router._metrics import INSTRUMENTATION, Metrics
 from traced_router._model_info import ModelInfos
 from traced_router._propagation import parent_context, put_headers
@@ -240,7 +242,8 @@ class RouterTracing:
         if not fresh:
             return
         attempt, measures = self._attempt_now(), self.metrics.in_force()
-        if attempt is None and measures is None:
+        logs = logger.isEnabledFor(logging.WARNING) and not self._in_another_s_call()
+        if attempt is None and measures is None and not logs:
             return
         failure = _readers.failure(error) if isinstance(error, BaseException) else None
         if attempt is not None:
@@ -248,12 +251,21 @@ class RouterTracing:
         if measures is not None:
             context = None if attempt is None else attempt.context
             measures.cooled_down(context, key, None if failure is None else failure.error_type)
+        if logs:
+            _log_lines.cooled_down(self.guard, attempt, key, lasts, failure)
 
     def _attempt_now(self) -> Attempt | None:
         frame = current_frame()
         if frame is None or not isinstance(frame.call, Call) or not frame.call.belongs_to(self.tree):
             return None  # litellm's callbacks are global: a router hears of failures of another one's calls, too
         return (frame.owner.open_attempt if isinstance(frame.owner, Scope) else None) or frame.call.open_attempt
+
+    def _in_another_s_call(self) -> bool:
+        """Whether a call of another router runs here, which says for itself whom it has cooled down."""
+        frame = current_frame()
+        if isinstance(frame, Outside):
+            return frame.owner is not self.tree
+        return frame is not None and isinstance(frame.call, Call) and not frame.call.belongs_to(self.tree)
 
     def watch_cooldowns(self, router: object) -> None:
         """Hear of cooldowns through the router's own cache of them."""

@@ -26,7 +26,7 @@ from opentelemetry.trace import Link, Span, SpanKind, Tracer
 from traced_router import _names as n
 from traced_router._attributes import Limits, Value, text, without_llm
 from traced_router._facts import AttemptFacts, DecisionFacts, FailureFacts
-from traced_router._frame import Frame, frame_of, standing
+from traced_router._frame import Frame, Outside, frame_of, standing
 from traced_router._guard import Guard, fails_open
 from traced_router._ledger import Ledger
 from traced_router._metrics import Measures
@@ -122,7 +122,7 @@ class Tree:
             self.mirror.add(span, Said(n.REQUEST, facts.operation, attributes, start, name=name, root=root))
         measures = self.measures()
         if measures is None and not (span.is_recording() or follow):
-            return Unrecorded(standing(Frame(None), span, parent))
+            return Unrecorded(standing(Outside(facts.trace_id, self), span, parent))
         call = Call(self, span, facts, timeline, start, parent, measures)
         if isinstance(enclosing, Batch) and outer is not None and outer.owner is enclosing:
             enclosing.join(call)
@@ -184,6 +184,11 @@ class Batch:
         self._open = 0
         self._returned = False
         self.context = standing(Frame(self, owner=self), span, parent)
+
+    @property
+    def known_trace_id(self) -> None:
+        """Each of its calls has one, and it has none."""
+        return
 
     def join(self, call: "Call") -> None:
         """``call`` is a member: the batch lasts at least as long."""
@@ -303,6 +308,11 @@ class Call:
         """``litellm_trace_id``: the caller's or litellm's, made here where neither made one."""
         if self._trace_id is None:
             self._trace_id = str(uuid.uuid4())
+        return self._trace_id
+
+    @property
+    def known_trace_id(self) -> str | None:
+        """``litellm_trace_id`` as far as it is known: asking makes none."""
         return self._trace_id
 
     @property

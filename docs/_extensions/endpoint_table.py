@@ -48,7 +48,7 @@ def table() -> str:
 async def _rows() -> list[tuple[str, str, str, str]]:
     from traced_router.testing import Recorder  # noqa: PLC0415 - as below
 
-    for name in ("LiteLLM", "LiteLLM Router"):
+    for name in ("LiteLLM", "LiteLLM Router", "traced_router"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     recorder = Recorder()
     router, endpoints = _router(recorder.provider)

@@ -372,7 +372,7 @@ class TestFaults:
             ),
         )
         assert (strategy.open, strategy.ended) == ([], [])
-        assert "tracing failed in strategy" in caplog.text
+        assert "strategy 'script' failed in pick() with" in caplog.text
 
     @pytest.mark.parametrize("method", ["started", "first_chunk", "finished"])
     def test_a_learner_that_raises(self, method, chat, router, recorder, two):
@@ -513,7 +513,7 @@ class TestScores:
             ),
         )
         assert (strategy.open, strategy.statuses) == ([], [("dep-c", "ok")])
-        assert "tracing failed in strategy" in caplog.text
+        assert "failed in scores() with" in caplog.text
 
     def test_what_is_no_score_is_left_out(self, router, three):
         odd = {"dep-a": "much", "dep-b": float("inf"), "dep-c": 7, "nobody": 1.0}
