@@ -109,6 +109,17 @@ def test_the_group_that_a_name_stands_for():
     assert seams.group_of_provider_model(router, "openai/gpt-4") is None
 
 
+@pytest.mark.parametrize(("first", "group"), [(True, "a"), (False, "g")])
+def test_a_name_that_is_a_group_s_and_a_deployment_s(monkeypatch, first, group):
+    monkeypatch.setattr(seams, "GROUPS_FIRST", first)
+    router = SimpleNamespace(
+        model_names={"g", "a"}, model_list=[{"model_name": "g"}], model_id_to_deployment_index_map={"a": 0}
+    )
+
+    assert seams.model_group_of(router, "a") == group
+    assert seams.is_deployment_id(router, "a") is not first
+
+
 def test_groups_whose_fallbacks_litellm_looks_for(monkeypatch):
     """Up to 1.95 it has no function that says."""
     monkeypatch.delattr(seams.fallback_event_handlers, "fallback_lookup_groups", raising=False)

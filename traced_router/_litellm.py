@@ -554,22 +554,28 @@ def model_group_of(router: object, model: object) -> str | None:
     """The group that a caller's ``model`` stands for: a deployment's id becomes its group's name."""
     if not isinstance(model, str) or not model:
         return wording(model)
-    if model in (state(router, "model_names") or ()):
+    if not is_deployment_id(router, model):
         return model
-    indices = state(router, "model_id_to_deployment_index_map") or {}
-    if model in indices:
-        found = state(router, "model_list")[indices[model]]
-        return str(found.get("model_name") or model)
-    return model
+    index = state(router, "model_id_to_deployment_index_map")[model]
+    return str(state(router, "model_list")[index].get("model_name") or model)
 
 
 def is_deployment_id(router: object, model: object) -> bool:
     """Whether ``model`` names a deployment rather than a group."""
     return (
         isinstance(model, str)
-        and model not in (state(router, "model_names") or ())
-        and model in (state(router, "model_id_to_deployment_index_map") or {})
+        and model in (state(router, "model_id_to_deployment_index_map") or ())
+        and not (GROUPS_FIRST and model in (state(router, "model_names") or ()))
     )
+
+
+def _groups_first() -> bool:
+    code = getattr(getattr(LOOP, "_completion", None), "__code__", None)
+    return any(name.endswith("model_names") for name in getattr(code, "co_names", ()))
+
+
+GROUPS_FIRST: Final = _groups_first()
+"""Whether a name that is a group's and a deployment's id at once stands for the group; up to 1.95 it is the id."""
 
 
 def is_configured_group(router: object, name: str) -> bool:

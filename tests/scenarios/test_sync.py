@@ -34,6 +34,13 @@ def test_without_a_loop(provider, router, recorder):
     assert attempt.attributes["litellm_trace_id"] == recorder.tree().attributes["litellm_trace_id"]
 
 
+def test_a_group_with_the_name_of_its_deployment(provider, router, recorder):
+    """litellm 1.95 takes the name for the deployment's, and leaves the checks out that come before its call."""
+    made = router(provider.deployment("gpt-4o"))
+    made.completion("gpt-4o", MESSAGES)
+    assert_tree(recorder, PLAIN)
+
+
 async def test_inside_a_running_loop(provider, router, recorder):
     """litellm runs the chain in a fresh thread with an empty context."""
     tracer = recorder.provider.get_tracer("caller")
