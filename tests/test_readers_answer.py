@@ -322,6 +322,14 @@ def test_response_id(body: dict[str, object], expected: str | None) -> None:
             Tokens(5, 2, 4),
         ),
         ({"promptTokenCount": 5, "thoughtsTokenCount": 3}, Tokens(5, 3, None, 3)),
+        (  # sums beyond 64 bits, which no exporter can carry
+            {"promptTokenCount": 5, "candidatesTokenCount": 2**63 - 1, "thoughtsTokenCount": 1},
+            Tokens(5, None, None, 1),
+        ),
+        (
+            {"input_tokens": 2**63 - 1, "cache_read_input_tokens": 1, "output_tokens": 2},
+            Tokens(None, 2, 1),
+        ),
         (SimpleNamespace(prompt_tokens=5, completion_tokens=2), Tokens(5, 2)),
         (litellm.Usage(prompt_tokens=5, completion_tokens=2), Tokens(5, 2)),
     ],

@@ -5,6 +5,7 @@ from opentelemetry import trace
 from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
+from traced_router._attributes import Limits
 from traced_router._current import attach, detach
 from traced_router._facts import AnswerFacts, AttemptFacts, DecisionFacts, DeploymentFacts, FailureFacts
 from traced_router._frame import frame_of
@@ -253,3 +254,53 @@ def test_a_call_that_a_strategy_wants_to_hear_of_is_followed_all_the_same(guard)
     call.finish("ok")
 
     assert [end.answer.input_tokens for end in listener.heard] == [3]
+
+
+# --- what fuzzing found ------------------------------------------------------------------------
+
+
+def test_every_string_is_cut_at_the_limit(recorder, guard):
+    """Names of classes and providers, and the strings of lists, too."""
+    long, cut = "x" * 100, "x" * 64
+    tree = Tree(lambda: recorder.provider.get_tracer("tests"), guard, limits=Limits(64))
+    call = tree.open_call(CallFacts("chat", "g"))
+    call.select("g", None).end(None, FailureFacts(long))
+    failed = call.attempt(AttemptFacts(DeploymentFacts("a", "gpt", long), "g", {"gen_ai.request.stop": (long,)}), None)
+    failed.fail(FailureFacts(long))
+    call.hop_failed("g", long)
+    hop = call.hop("h", "model_group")
+    attempt_of(call, hop=hop).succeed(AnswerFacts(finish_reasons=(long, "stop")))
+    hop.fail(long)
+    call.finish("error", FailureFacts(long))
+
+    error = {"error.type": cut}
+    assert_tree(
+        recorder,
+        span(
+            "router.chat g",
+            attributes=error,
+            children=[
+                span("router.select g", attributes=error),
+                span(
+                    "chat gpt",
+                    attributes={"gen_ai.provider.name": cut, "gen_ai.request.stop": (cut,), **error},
+                ),
+                span(
+                    "router.fallback h",
+                    attributes={"traced_router.fallback.error_type": cut, **error},
+                    children=[span("chat gpt", attributes={"gen_ai.response.finish_reasons": (cut, "stop")})],
+                ),
+            ],
+        ),
+    )
+
+
+def test_a_strategy_s_empty_facts_are_left_out(recorder, tree):
+    call = tree.open_call(CallFacts("chat", "g"))
+    call.select("g", None).end(DecisionFacts(reason="external", attributes={"": 1, "said": "", "known": 2}))
+    call.finish("ok")
+
+    (selection,) = recorder.tree().children
+    assert {k: v for k, v in selection.attributes.items() if k.startswith("traced_router.strategy.")} == {
+        "traced_router.strategy.known": 2
+    }

@@ -47,6 +47,11 @@ def without_llm(attributes: Mapping[str, Value]) -> dict[str, Value]:
     return {key: value for key, value in attributes.items() if not key.startswith(n.GEN_AI_PREFIX)}
 
 
+def texts(values: Sequence[str], limit: int) -> tuple[str, ...]:
+    """``values`` as an attribute may carry them, each a :func:`text`."""
+    return tuple(text(value, limit) for value in values)
+
+
 def decision_attributes(decision: DecisionFacts, limit: int) -> dict[str, Value]:
     """A selection's attributes."""
     out: dict[str, Value] = {}
@@ -82,10 +87,10 @@ def decision_attributes(decision: DecisionFacts, limit: int) -> dict[str, Value]
 def _add_strategy_facts(out: dict[str, Value], facts: Mapping[str, object], limit: int) -> None:
     """A strategy's own facts; what no attribute can hold is left out."""
     for name, value in list(facts.items())[: n.MAX_STRATEGY_FACTS]:
-        if name == "name":
+        if name in {"name", ""}:
             continue
         if isinstance(value, str):
-            kept: Value | None = text(value, limit)
+            kept: Value | None = text(value, limit) or None
         else:
             kept = value if isinstance(value, bool) else integer(value) if isinstance(value, int) else number(value)
         if kept is not None:
@@ -126,7 +131,7 @@ def answer_attributes(out: dict[str, Value], answer: AnswerFacts, limit: int) ->
     if answer.response_model is not None:
         out[n.GEN_AI_RESPONSE_MODEL] = text(answer.response_model, limit)
     if answer.finish_reasons:
-        out[n.GEN_AI_RESPONSE_FINISH_REASONS] = answer.finish_reasons
+        out[n.GEN_AI_RESPONSE_FINISH_REASONS] = texts(answer.finish_reasons, limit)
     if answer.input_tokens is not None:
         out[n.GEN_AI_INPUT_TOKENS] = answer.input_tokens
     if answer.output_tokens is not None:
@@ -141,11 +146,11 @@ def answer_attributes(out: dict[str, Value], answer: AnswerFacts, limit: int) ->
         out[n.CACHE_HIT] = True
 
 
-def failure_attributes(out: dict[str, Value], failure: FailureFacts) -> None:
+def failure_attributes(out: dict[str, Value], failure: FailureFacts, limit: int) -> None:
     """Add what a failure gives an attempt; a cancellation is none."""
     out[n.ERROR_CATEGORY] = failure.category
     if failure.category != "cancelled":
-        out[n.ERROR_TYPE] = failure.error_type
+        out[n.ERROR_TYPE] = text(failure.error_type, limit)
     if failure.status_code is not None:
         out[n.HTTP_STATUS] = failure.status_code
     if failure.retry_after is not None:

@@ -8,7 +8,7 @@ unknown fact becomes no attribute at all.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,15 +26,16 @@ class DeploymentFacts:
     server_port: int | None = None
 
 
-class AttemptFacts(NamedTuple):
-    """A provider call that is about to be made.
+Parameters: TypeAlias = Mapping[str, str | bool | int | float | Sequence[str]]
+"""``gen_ai.request.*`` attributes, by key."""
 
-    ``parameters`` are ``gen_ai.request.*`` attributes, by key.
-    """
+
+class AttemptFacts(NamedTuple):
+    """A provider call that is about to be made."""
 
     deployment: DeploymentFacts
     model_group: str | None = None
-    parameters: Mapping[str, str | bool | int | float | Sequence[str]] | None = None
+    parameters: Parameters | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ They tell the :class:`~traced_router._tree.Call` that owns them when they are ov
 sums. This module must not know litellm.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Protocol
 
 from opentelemetry import trace
@@ -20,8 +20,9 @@ from traced_router._attributes import (
     decision_attributes,
     failure_attributes,
     text,
+    texts,
 )
-from traced_router._facts import AnswerFacts, AttemptEnd, AttemptFacts, DecisionFacts, FailureFacts
+from traced_router._facts import AnswerFacts, AttemptEnd, AttemptFacts, DecisionFacts, FailureFacts, Parameters
 from traced_router._frame import Frame, standing
 from traced_router._guard import fails_open
 
@@ -77,7 +78,8 @@ class Selection:
                 if failure is not None or (decision.ids and (call.limits.list_candidates or call.failed)):
                     self._span.add_event(n.CANDIDATES_EVENT, candidates(decision, call.limits.string), now)
             if failure is not None:
-                call.describe(self._span, n.SELECTION, {n.ERROR_TYPE: failure.error_type}, (self._start, now))
+                said = {n.ERROR_TYPE: text(failure.error_type, call.limits.string)}
+                call.describe(self._span, n.SELECTION, said, (self._start, now))
                 self._span.set_status(ERROR)
         finally:
             self._span.end(now)
@@ -155,7 +157,7 @@ class Attempt:
         measures = call.measures
         self.meter = None if measures is None else measures.attempt(self, call.operation, before, call.last_decision)
 
-    def _attributes(self, in_hop: int, parameters: Mapping[str, Value] | None) -> dict[str, Value]:
+    def _attributes(self, in_hop: int, parameters: Parameters | None) -> dict[str, Value]:
         call, deployment, limit = self._call, self.deployment, self._call.limits.string
         out: dict[str, Value] = {
             n.GEN_AI_OPERATION: call.operation,
@@ -169,7 +171,7 @@ class Attempt:
         if deployment.model is not None:
             out[n.GEN_AI_REQUEST_MODEL] = text(deployment.model, limit)
         if deployment.provider is not None:
-            out[n.GEN_AI_PROVIDER] = deployment.provider
+            out[n.GEN_AI_PROVIDER] = text(deployment.provider, limit)
         if deployment.server_address is not None:
             out[n.SERVER_ADDRESS] = text(deployment.server_address, limit)
         if deployment.server_port is not None:
@@ -177,7 +179,8 @@ class Attempt:
         if self.model_group is not None:
             out[n.DEPLOYMENT_MODEL_GROUP] = text(self.model_group, limit)
         if parameters:
-            out.update(parameters)
+            for key, value in parameters.items():
+                out[key] = texts(value, limit) if isinstance(value, tuple) else value
         decision = call.last_decision
         if decision is not None and decision.predicted_seconds is not None:
             out[n.ATTEMPT_PREDICTED_SECONDS] = decision.predicted_seconds
@@ -274,7 +277,7 @@ class Attempt:
         if self._first_content_ns is not None:
             out[n.GEN_AI_TIME_TO_FIRST_CHUNK] = self._first_content_ns * SECONDS
         if failure is not None:
-            failure_attributes(out, failure)
+            failure_attributes(out, failure, self._call.limits.string)
             if failure.category != "cancelled":
                 self._span.set_status(ERROR)
         if out:
@@ -336,7 +339,7 @@ class Hop:
         if from_group is not None:
             attributes[n.FALLBACK_FROM] = text(from_group, limit)
         if error_type is not None:
-            attributes[n.FALLBACK_ERROR_TYPE] = error_type
+            attributes[n.FALLBACK_ERROR_TYPE] = text(error_type, limit)
         self._start = call.timeline.now()
         self._span = call.start_span(n.FALLBACK, text(n.fallback_span(target), limit), None, attributes, self._start)
         self.span_context = trace.set_span_in_context(self._span, call.parent_context(None))
@@ -376,7 +379,8 @@ class Hop:
         now = call.timeline.now()
         try:
             if error_type is not None:
-                call.describe(self._span, n.FALLBACK, {n.ERROR_TYPE: error_type}, (self._start, now))
+                said = {n.ERROR_TYPE: text(error_type, call.limits.string)}
+                call.describe(self._span, n.FALLBACK, said, (self._start, now))
                 self._span.set_status(ERROR)
         finally:
             self._span.end(now)

@@ -74,7 +74,7 @@ def _anthropic(of: Mapping[str, object]) -> Tokens:
     fresh, cached = count(of.get("input_tokens")), count(of.get("cache_read_input_tokens"))
     written = count(of.get("cache_creation_input_tokens"))
     total = (fresh or 0) + (cached or 0) + (written or 0)
-    return Tokens(total or None, count(of.get("output_tokens")), cached)
+    return Tokens(count(total) or None, count(of.get("output_tokens")), cached)  # a sum can be beyond 64 bits
 
 
 def _gemini(of: Mapping[str, object]) -> Tokens:
@@ -84,7 +84,7 @@ def _gemini(of: Mapping[str, object]) -> Tokens:
     thoughts = count(_either(of, "thoughtsTokenCount", "thoughts_token_count"))
     total = count(_either(of, "totalTokenCount", "total_token_count"))
     if thoughts and total != (prompt or 0) + (output or 0):
-        output = (output or 0) + thoughts
+        output = count((output or 0) + thoughts)
     return Tokens(
         prompt or None, output, count(_either(of, "cachedContentTokenCount", "cached_content_token_count")), thoughts
     )

@@ -118,7 +118,7 @@ class _Ring:
 
 
 def _hash(text: str) -> int:
-    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big")
+    return int.from_bytes(blake2b(text.encode(errors="surrogatepass"), digest_size=8).digest(), "big")
 
 
 def _shares(candidates: Sequence[Candidate]) -> list[float] | None:

@@ -143,3 +143,10 @@ def test_a_ring_has_room_for_a_large_group(monkeypatch):
 def test_a_factor_of_one_is_refused():
     with pytest.raises(ValueError, match=r"factor must be more than 1, got 1\.0"):
         BoundedHash(factor=1.0)
+
+
+def test_a_session_whose_id_is_no_text_stays_where_it_is(desk, group):
+    """JSON can carry half a character."""
+    first, ticket = desk.send(group(5), key="\ud800")
+    desk.end(ticket)
+    assert desk.send(group(5), key="\ud800")[0].id == first.id
