@@ -1210,11 +1210,14 @@ def test_a_span_that_the_collector_ends_inside_a_step_waits_in_line(monkeypatch)
     reason = Judge.reason
     inner = world.request(end=False, status=StatusCode.ERROR)
 
+    inside = []
+
     def collecting(judge, facts):
+        assert inside == []
+        inside.append(facts)
         if inner.is_recording():
             inner.end()
-            assert world.processor.counts.waiting == 0
-        return reason(judge, facts)
+        return reason(judge, inside.pop())
 
     monkeypatch.setattr(Judge, "reason", collecting)
     world.request()
@@ -1265,8 +1268,12 @@ def test_begins_anew_after_a_fork_without_one():
     world = World(NOTHING)
     root = world.start("root")
     world.request(root)
+    world.processor._inside = True  # another thread was, and is not there any more
+    world.processor._line.append(lambda _: world.request(name="the parent's"))
     world.processor.after_fork()
     assert world.processor.counts == World(NOTHING).processor.counts
+    world.request()
+    assert world.processor.counts.dropped == 1
     hints = KeepHintProcessor(Sink())
     judge = hints._judge
     hints.after_fork()

@@ -25,6 +25,8 @@ _ENTRY_BYTES: Final = 128
 
 _EVENT_BYTES: Final = 512
 
+_SIZED: Final = (str, bytes)
+
 _SECOND: Final = 1e9
 """Nanoseconds."""
 
@@ -109,15 +111,11 @@ def _plain(span: ReadableSpan) -> dict[str, object]:
 def _size(attributes: Mapping[str, object]) -> int:
     size = _ENTRY_BYTES * len(attributes)
     for value in attributes.values():
-        if isinstance(value, str | bytes):
+        if isinstance(value, _SIZED):
             size += len(value)
         elif isinstance(value, tuple):
-            size += sum(map(_length, cast("tuple[object, ...]", value)))
+            size += sum(len(v) if isinstance(v, _SIZED) else 8 for v in cast("tuple[object, ...]", value))
     return size
-
-
-def _length(value: object) -> int:
-    return len(value) if isinstance(value, str | bytes) else 8
 
 
 def retold(

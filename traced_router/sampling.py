@@ -357,7 +357,7 @@ class SamplingProcessor(Wrapping):
     def _cut(self, trace_id: int, bound: str, out: list[ReadableSpan]) -> None:
         """The trace has met ``bound``, and cannot wait any longer."""
         self._bounds_met[bound] += 1
-        if self._options.bounds.then == "keep" and not self._memory.of(trace_id):
+        if self._options.bounds.then == "keep":
             self._memory.add(trace_id, n.SAMPLED_LIMIT)
         self._decide(self._taken(trace_id), out)
 

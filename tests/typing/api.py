@@ -6,7 +6,8 @@ from typing import assert_type
 
 from litellm.router import Router
 from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SimpleSpanProcessor
 
 from traced_router import (
     Candidate,
@@ -21,6 +22,7 @@ from traced_router import (
     TracedRouterError,
     TracedRouterSettings,
 )
+from traced_router.sampling import KeepHintProcessor, KeepRules, SamplingBounds, SamplingOptions, SamplingProcessor
 
 
 class Lottery:
@@ -76,3 +78,8 @@ try:
 except ConfigurationError as error:
     as_value: ValueError = error
     as_root: TracedRouterError = error
+
+options = SamplingOptions(share=0.01, keep=KeepRules(slow_seconds=30), bounds=SamplingBounds(then="decide"))
+sampling = SamplingProcessor(BatchSpanProcessor(ConsoleSpanExporter()), options, clock=lambda: 0.0)
+assert_type(sampling.counts.kept_requests, Mapping[str, int])
+processors: Sequence[SpanProcessor] = [sampling, KeepHintProcessor(SimpleSpanProcessor(ConsoleSpanExporter()))]
