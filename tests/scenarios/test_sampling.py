@@ -39,6 +39,12 @@ def sampled(recorder, exporter) -> Iterator[SamplingProcessor]:
         assert [str(v) for v in check_trace([node])] == []
 
 
+def remote(trace_id: int) -> trace.Span:
+    """A caller in another process, which has sampled its trace."""
+    sampled = trace.TraceFlags(trace.TraceFlags.SAMPLED)
+    return trace.NonRecordingSpan(trace.SpanContext(trace_id, 7, is_remote=True, trace_flags=sampled))
+
+
 def trees(exporter: InMemorySpanExporter) -> tuple[Node, ...]:
     return forest(exporter.get_finished_spans())
 
@@ -130,15 +136,37 @@ async def test_what_is_kept_by_share_stands_for_the_rest(router, provider, recor
     made = router(provider.deployment("a"))
     ids = [(1 << 100) + (quarter << 62) for quarter in range(4)]
     for trace_id in ids:
-        parent = trace.NonRecordingSpan(
-            trace.SpanContext(trace_id, 7, is_remote=True, trace_flags=trace.TraceFlags(trace.TraceFlags.SAMPLED))
-        )
-        with trace.use_span(parent):
+        with trace.use_span(remote(trace_id)):
             await made.acompletion("gpt-4o", MESSAGES)
     (request,) = requests(exporter)
     assert (request.context.trace_id, request.attributes[REASON], request.attributes[WEIGHT]) == (ids[0], "share", 4.0)
     assert sum(s.attributes[WEIGHT] for s in requests(exporter)) == len(ids)
     assert len(exporter.get_finished_spans()) == 3
+
+
+async def test_a_mirror_is_kept_when_its_original_is(router, provider, recorder, exporter):
+    options = SamplingOptions(share=0.25, keep=KeepRules(slow_quantile=None))
+    processor = SamplingProcessor(SimpleSpanProcessor(exporter), options)
+    recorder.provider.add_span_processor(processor)
+    made = router(
+        provider.deployment("dep-a", group="a", silent_model="shadow"), provider.deployment("dep-b", group="shadow")
+    )
+    for trace_id in (1 << 100, (1 << 100) + (1 << 63)):
+        gate = provider.gate()
+        provider.script("dep-b", [Answer(hold_before=gate)])
+        with trace.use_span(remote(trace_id)):
+            await made.acompletion("a", MESSAGES)
+        await gate.reached()
+        assert processor.counts.open_traces == 1
+        gate.open()
+        async with asyncio.timeout(5):
+            while processor.counts.open_traces:
+                await asyncio.sleep(0.001)
+    call, mirror = requests(exporter)
+    assert (call.name, mirror.name) == ("router.chat a", "router.chat shadow")
+    assert mirror.links[0].context == call.context
+    assert [(s.attributes[REASON], s.attributes[WEIGHT]) for s in (call, mirror)] == [("share", 4.0)] * 2
+    assert processor.counts.dropped_requests == 2
 
 
 async def test_hints_for_a_collector(router, provider, recorder, exporter, waits):
