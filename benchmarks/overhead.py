@@ -187,12 +187,12 @@ def _streams() -> dict[str, Callable[[], Awaitable[object]]]:
     from opentelemetry.metrics import NoOpMeterProvider
     from opentelemetry.sdk.trace import TracerProvider
 
-    from traced_router._facts import AttemptFacts, DeploymentFacts
+    from traced_router._facts import AttemptFacts, CallFacts, DeploymentFacts
     from traced_router._followers import AttemptFollower, CallWatch
     from traced_router._guard import Guard
     from traced_router._spans import Attempt
     from traced_router._streams import stand_in
-    from traced_router._tree import Call, CallFacts, Tree
+    from traced_router._tree import Call, Tree
 
     chunks = [ModelResponseStream(choices=[StreamingChoices(delta=Delta(content="ten"))]) for _ in range(CHUNKS)]
     tracer = TracerProvider().get_tracer("chunks")

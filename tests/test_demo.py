@@ -10,9 +10,9 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from traced_router import demo
-from traced_router._facts import AnswerFacts, AttemptFacts, DeploymentFacts
+from traced_router._facts import AnswerFacts, AttemptFacts, CallFacts, DeploymentFacts
 from traced_router._guard import Guard
-from traced_router._tree import CallFacts, Tree
+from traced_router._tree import Tree
 from traced_router.demo import main
 from traced_router.demo._calls import STORIES
 from traced_router.demo._draw import Ink, draw

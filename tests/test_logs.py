@@ -17,11 +17,11 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
 from traced_router import _names, logs
 from traced_router._current import attach, detach
-from traced_router._facts import AttemptFacts, DeploymentFacts, FailureFacts
+from traced_router._facts import AttemptFacts, CallFacts, DeploymentFacts, FailureFacts
 from traced_router._frame import Outside, with_frame
 from traced_router._guard import Guard
 from traced_router._log_lines import QUIET_SECONDS, StrategyFaults, cooled_down
-from traced_router._tree import CallFacts, Tree
+from traced_router._tree import Tree
 from traced_router.testing import Recorder, VirtualClock
 
 PLAIN = "%(trace_id)s %(span_id)s %(litellm_trace_id)s %(message)s"

@@ -17,11 +17,10 @@ from traced_router import _litellm_strategies as strategies
 from traced_router._attributes import candidates
 from traced_router._current import attach, detach
 from traced_router._explain import UNEXPLAINED, Choice, drawn, lowest
-from traced_router._facts import DecisionFacts
+from traced_router._facts import CallFacts, DecisionFacts
 from traced_router._frame import Frame, with_frame
 from traced_router._guard import Guard
 from traced_router._probe import Probe
-from traced_router._tree import CallFacts
 from traced_router.testing import Recorder
 
 HEALTH, COOLDOWN, BLOCKED, CALLBACKS, CHECKS, PLUGINS = (

@@ -9,10 +9,9 @@ from opentelemetry import trace
 from traced_router import TracedRouter
 from traced_router import _litellm as seams
 from traced_router._current import attach, detach
-from traced_router._facts import AttemptFacts, DeploymentFacts
+from traced_router._facts import AttemptFacts, CallFacts, DeploymentFacts
 from traced_router._frame import Frame, with_frame
 from traced_router._tracing import PULL
-from traced_router._tree import CallFacts
 from traced_router.testing import Recorder
 
 DEPLOYMENT = {

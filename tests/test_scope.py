@@ -5,10 +5,11 @@ import io
 import pytest
 from opentelemetry.metrics import NoOpMeterProvider
 
+from traced_router._facts import CallFacts
 from traced_router._guard import Guard
 from traced_router._readers import DeploymentReader
 from traced_router._scope import Scope, is_stream
-from traced_router._tree import CallFacts, Tree
+from traced_router._tree import Tree
 from traced_router.testing import Recorder, absent, assert_tree, span
 
 DEPLOYMENT = {

@@ -7,12 +7,12 @@ import pytest
 from opentelemetry.metrics import NoOpMeterProvider
 
 from traced_router import _litellm as seams
-from traced_router._facts import AnswerFacts, DecisionFacts, FailureFacts
+from traced_router._facts import AnswerFacts, CallFacts, DecisionFacts, FailureFacts
 from traced_router._guard import Guard
 from traced_router._readers import DeploymentReader
 from traced_router._scope import Scope
 from traced_router._seat import Seat, Wanted
-from traced_router._tree import CallFacts, Tree
+from traced_router._tree import Tree
 from traced_router.resilience import Resilience, ResilienceOptions
 from traced_router.strategy import Decision, Outcome, RoutingRequest, Ticket
 from traced_router.testing import Recorder

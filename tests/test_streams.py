@@ -12,10 +12,10 @@ from litellm.exceptions import MidStreamFallbackError
 from opentelemetry import metrics, trace
 
 from traced_router import _streams as streams
-from traced_router._facts import AttemptFacts, DeploymentFacts
+from traced_router._facts import AttemptFacts, CallFacts, DeploymentFacts
 from traced_router._followers import AttemptFollower, CallWatch
 from traced_router._guard import Guard
-from traced_router._tree import CallFacts, Tree
+from traced_router._tree import Tree
 from traced_router.testing import Recorder
 
 

@@ -7,11 +7,11 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
 from traced_router._attributes import Limits
 from traced_router._current import attach, detach
-from traced_router._facts import AnswerFacts, AttemptFacts, DecisionFacts, DeploymentFacts, FailureFacts
+from traced_router._facts import AnswerFacts, AttemptFacts, CallFacts, DecisionFacts, DeploymentFacts, FailureFacts
 from traced_router._frame import frame_of
 from traced_router._guard import Guard
 from traced_router._timeline import Timeline
-from traced_router._tree import Batch, Call, CallFacts, Tree, Unrecorded
+from traced_router._tree import Batch, Call, Tree, Unrecorded
 from traced_router.testing import Recorder, absent, assert_tree, span
 
 MS = 1_000_000

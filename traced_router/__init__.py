@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from traced_router._router import TracedRouter
+    from traced_router._summaries import last_request
     from traced_router.errors import ConfigurationError, TracedRouterError, UnknownStrategyError
     from traced_router.explanation import ExplainedCandidate, Explanation
     from traced_router.resilience import ResilienceOptions
@@ -18,14 +19,17 @@ if TYPE_CHECKING:
         SharedState,
         Ticket,
     )
+    from traced_router.summary import AttemptSummary, RequestSummary
 
 __all__ = [
+    "AttemptSummary",
     "Candidate",
     "ConfigurationError",
     "Decision",
     "ExplainedCandidate",
     "Explanation",
     "Outcome",
+    "RequestSummary",
     "ResilienceOptions",
     "RoutingRequest",
     "RoutingStrategy",
@@ -35,6 +39,7 @@ __all__ = [
     "TracedRouterError",
     "TracedRouterSettings",
     "UnknownStrategyError",
+    "last_request",
 ]
 
 # litellm takes seconds to import: a strategy, a test tool or the command line must not wait for it.
@@ -45,6 +50,9 @@ _HOMES: Final = {
     "UnknownStrategyError": "traced_router.errors",
     "TracedRouterSettings": "traced_router.settings",
     "ResilienceOptions": "traced_router.resilience",
+    "AttemptSummary": "traced_router.summary",
+    "RequestSummary": "traced_router.summary",
+    "last_request": "traced_router._summaries",
     "Explanation": "traced_router.explanation",
     "ExplainedCandidate": "traced_router.explanation",
 }

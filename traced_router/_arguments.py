@@ -9,7 +9,9 @@ from typing import Final
 
 from opentelemetry import metrics, trace
 from opentelemetry._logs import LoggerProvider
+from opentelemetry.util.types import AttributeValue
 
+from traced_router._enrichment import OnRequestEnd, check_attributes, check_hook
 from traced_router.errors import ConfigurationError
 from traced_router.resilience import ResilienceOptions
 from traced_router.settings import TracedRouterSettings
@@ -31,6 +33,8 @@ class Arguments:
     settings: TracedRouterSettings | Mapping[str, object] | None = None
     resilience: ResilienceOptions | bool | None = None
     vocabularies: Iterable[str] | str | None = None
+    attributes: Mapping[str, AttributeValue] | None = None
+    on_request_end: OnRequestEnd | None = None
 
     def check(self) -> None:
         """Raise :class:`ConfigurationError` for what cannot be used."""
@@ -46,3 +50,6 @@ class Arguments:
                 f"resilience={type(self.resilience).__name__!r} object: give ResilienceOptions, True, False, "
                 "or nothing to have it on for this package's strategies alone."
             )
+        if self.attributes is not None:
+            check_attributes(self.attributes)
+        check_hook(self.on_request_end)

@@ -5,11 +5,12 @@ This module must not know litellm.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, cast
 
 from traced_router import _names as n
 from traced_router._facts import AnswerFacts, DecisionFacts, FailureFacts
 from traced_router._values import integer, number
+from traced_router._values import texts as texts_of
 
 Value: TypeAlias = str | bool | int | float | Sequence[str] | Sequence[float]
 
@@ -82,6 +83,15 @@ def decision_attributes(decision: DecisionFacts, limit: int) -> dict[str, Value]
     if decision.attributes:
         _add_strategy_facts(out, decision.attributes, limit)
     return out
+
+
+def plain(value: object, limit: int) -> Value | None:
+    """A value of somebody else's as an attribute can have it: text, a number, a flag, or a list of text."""
+    if isinstance(value, str):
+        return text(str.__str__(value), limit) or None
+    if isinstance(value, list | tuple):
+        return texts(texts_of(cast("object", value)), limit) or None
+    return value if isinstance(value, bool) else integer(value) if isinstance(value, int) else number(value)
 
 
 def _add_strategy_facts(out: dict[str, Value], facts: Mapping[str, object], limit: int) -> None:

@@ -26,6 +26,22 @@ class DeploymentFacts:
     server_port: int | None = None
 
 
+class CallFacts(NamedTuple):
+    """What is known of a call when it comes in; see the request span's attributes.
+
+    ``attributes`` are those that the user wants there.
+    """
+
+    operation: str
+    model_group: str | None = None
+    trace_id: str | None = None
+    strategy: str | None = None
+    streaming: bool = False
+    session_id: str | None = None
+    user_id: str | None = None
+    attributes: Mapping[str, str | bool | int | float | Sequence[str] | Sequence[float]] = MappingProxyType({})
+
+
 Parameters: TypeAlias = Mapping[str, str | bool | int | float | Sequence[str]]
 """``gen_ai.request.*`` attributes, by key."""
 

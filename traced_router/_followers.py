@@ -218,7 +218,7 @@ class CallWatch:
     def dropped(self) -> None:
         """Nobody can read the stream any more."""
         self.pulling()
-        if _interrupts_telemetry():
+        if self._call.told or _interrupts_telemetry():
             threading.Thread(target=self._over, args=("abandoned", "abandoned"), daemon=True).start()
         else:
             self._over("abandoned", "abandoned")

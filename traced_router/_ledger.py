@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from traced_router import _names as n
 from traced_router._attributes import SECONDS, Value, text
+from traced_router._summaries import Accounts, Decided
 
 if TYPE_CHECKING:
     from traced_router._spans import Attempt
@@ -22,6 +23,7 @@ class Ledger:
         "backoff_ns",
         "chunks",
         "consumer_ns",
+        "decisions",
         "denied",
         "fallbacks",
         "first_chunk_ns",
@@ -30,6 +32,7 @@ class Ledger:
 
     def __init__(self) -> None:
         self.attempts: list[Attempt] = []
+        self.decisions: list[Decided] = []
         self.fallbacks = 0
         self.denied = 0
         self.select_ns = 0
@@ -46,14 +49,12 @@ class Ledger:
         beside = answered[-1].beside
         return answered[-1] if beside is None else next(a for a in answered if a.beside is beside)
 
-    def add_accounts(self, out: dict[str, Value], how: str, duration: int, limit: int) -> None:
-        """Add counts, who served, time and money.
+    def accounts(self, how: str, duration: int) -> Accounts:
+        """What the request comes to.
 
         Args:
-            out: the request's attributes.
             how: its end: ``ok``, ``error``, ``cancelled`` or ``abandoned``.
-            duration: its own.
-            limit: characters that a string keeps.
+            duration: its own, in nanoseconds.
         """
         served = self.served(how)
         retries = busy = 0
@@ -63,21 +64,41 @@ class Ledger:
             busy += attempt.busy_ns
             if attempt.cost is not None:
                 total = attempt.cost if total is None else total + attempt.cost
-        out[n.OUTCOME] = self.outcome(how, served)
+        wasted = total
+        if total is not None and served is not None:
+            wasted = total - (served.cost or 0.0)
+        return Accounts(
+            self.outcome(how, served),
+            None if served is None else served.number,
+            None if served is None else served.model_group,
+            None if served is None else served.deployment.id,
+            retries,
+            total,
+            wasted,
+            *self._times(busy, 0 if served is None else served.busy_ns, duration),
+        )
+
+    def add_accounts(self, out: dict[str, Value], of: Accounts, limit: int) -> None:
+        """Add counts, who served, time and money; strings are cut at ``limit``."""
+        out[n.OUTCOME] = of.outcome
         out[n.ATTEMPTS] = len(self.attempts)
-        out[n.RETRIES] = retries
+        out[n.RETRIES] = of.retries
         out[n.FALLBACKS] = self.fallbacks
         if self.denied:
             out[n.RETRIES_DENIED] = self.denied
-        if served is not None:
-            if served.model_group is not None:
-                out[n.SERVED_MODEL_GROUP] = text(served.model_group, limit)
-            if served.deployment.id is not None:
-                out[n.SERVED_DEPLOYMENT_ID] = text(served.deployment.id, limit)
-        if total is not None:
-            out[n.COST_TOTAL] = total
-            out[n.COST_WASTED] = total - (served.cost or 0.0) if served is not None else total
-        self._add_time(out, busy, 0 if served is None else served.busy_ns, duration)
+        if of.served_group is not None:
+            out[n.SERVED_MODEL_GROUP] = text(of.served_group, limit)
+        if of.served_id is not None:
+            out[n.SERVED_DEPLOYMENT_ID] = text(of.served_id, limit)
+        if of.total is not None and of.wasted is not None:
+            out[n.COST_TOTAL] = of.total
+            out[n.COST_WASTED] = of.wasted
+        out[n.TIME_SELECT] = of.select * SECONDS
+        out[n.TIME_PROVIDER] = of.provider * SECONDS
+        out[n.TIME_BACKOFF] = of.backoff * SECONDS
+        out[n.TIME_CONSUMER] = of.consumer * SECONDS
+        out[n.TIME_OVERHEAD] = of.overhead * SECONDS
+        out[n.TIME_WASTED] = of.wasted_time * SECONDS
 
     def outcome(self, how: str, served: "Attempt | None") -> str:
         """The request's outcome; ``served`` is the attempt that answered the caller."""
@@ -87,18 +108,18 @@ class Ledger:
             return "ok_after_fallback"
         return "ok_after_retry" if any(a.reason == "retry" for a in self.attempts) else "ok"
 
-    def _add_time(self, out: dict[str, Value], busy: int, serving: int, duration: int) -> None:
-        # Attempts can overlap (a file goes to every deployment of a group at once): what they
-        # waited together is at most what the caller waited.
-        rest = max(0, duration - self.select_ns - self.backoff_ns - self.consumer_ns)
+    def _times(self, busy: int, serving: int, duration: int) -> tuple[int, int, int, int, int, int]:
+        # Attempts can overlap (a file goes to every deployment of a group at once), and whatever a
+        # plugin does side by side: what they waited together is at most what the caller waited.
+        rest = duration
+        select = min(rest, self.select_ns)
+        rest -= select
+        backoff = min(rest, self.backoff_ns)
+        rest -= backoff
+        consumer = min(rest, self.consumer_ns)
+        rest -= consumer
         provider = min(rest, busy)
-        wasted = max(0, provider - serving)
-        out[n.TIME_SELECT] = self.select_ns * SECONDS
-        out[n.TIME_PROVIDER] = provider * SECONDS
-        out[n.TIME_BACKOFF] = self.backoff_ns * SECONDS
-        out[n.TIME_CONSUMER] = self.consumer_ns * SECONDS
-        out[n.TIME_OVERHEAD] = (rest - provider) * SECONDS
-        out[n.TIME_WASTED] = (wasted + self.backoff_ns) * SECONDS
+        return select, provider, backoff, consumer, rest - provider, max(0, provider - serving) + backoff
 
     def add_stream(self, out: dict[str, Value], stream_outcome: str | None) -> None:
         """Add what is known of a stream."""

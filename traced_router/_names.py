@@ -182,6 +182,16 @@ SAMPLING_KEEP: Final = _key(
     "traced_router.sampling.keep", bool, (REQUEST,), "True where a collector that samples should keep the trace."
 )
 
+METADATA: Final = _key(
+    "traced_router.metadata.*",
+    object,
+    (REQUEST,),
+    "What `metadata_attributes` allows of litellm's metadata.",
+)
+METADATA_PREFIX: Final = "traced_router.metadata."
+MAX_ENRICHMENT: Final = 32
+"""Attributes that a user can add by each way there is."""
+
 # batch
 BATCH_SIZE: Final = _key("traced_router.batch.size", int, (BATCH,), "Member requests of the batch.")
 

@@ -11,7 +11,6 @@ from typing import Any, Final, Self
 from traced_router import _litellm as seams
 from traced_router import _readers
 from traced_router._around import Observer, argument, around
-from traced_router._attributes import in_order
 from traced_router._current import attach, detach
 from traced_router._edges import Above, TracingOf
 from traced_router._facts import DecisionFacts
@@ -22,9 +21,10 @@ from traced_router._scope import Scope
 from traced_router._seat import Seat, Wanted
 from traced_router._spans import Selection
 from traced_router._strategies import Strategies
+from traced_router._summaries import explained
 from traced_router._tracing import RouterTracing
 from traced_router._tree import Call
-from traced_router.explanation import ExplainedCandidate, Explanation
+from traced_router.explanation import Explanation
 
 _NOTHING: Final[Mapping[str, Any]] = {}
 
@@ -127,7 +127,7 @@ def begin_pick(
             kwargs.get("request_kwargs") or _NOTHING,
             specific=specific,
             strategy=strategy,
-            listing=call.limits.list_candidates or call.failed,
+            listing=call.limits.list_candidates or call.failed or call.told,
             scope=frame.owner if isinstance(frame.owner, Scope) else None,
         )
         selection = call.select(group, frame.hop, probe)
@@ -236,22 +236,7 @@ class Peek:
         return self._explained(self._probe.failed(error), type(error).__name__)
 
     def _explained(self, facts: DecisionFacts | None, error_type: str | None) -> Explanation:
-        facts = facts or DecisionFacts()
-        return Explanation(
-            self._group,
-            facts.strategy,
-            facts.reason,
-            facts.chosen_id,
-            facts.rank_by,
-            tuple(
-                ExplainedCandidate(i, facts.scores.get(i), facts.excluded.get(i), i == facts.chosen_id)
-                for i in in_order(facts)
-            ),
-            facts.considered,
-            facts.predicted_seconds,
-            facts.attributes,
-            error_type,
-        )
+        return explained(self._group, facts, error_type)
 
 
 # --- the strategy --------------------------------------------------------------------------------

@@ -21,12 +21,14 @@ from litellm.router import Router
 from opentelemetry import context as otel_context
 from opentelemetry import metrics, trace
 from opentelemetry._logs import LoggerProvider
+from opentelemetry.util.types import AttributeValue
 
 from traced_router import _construction, _edges, _hosted, _picks, _readers, _strategies
 from traced_router import _litellm as seams
 from traced_router._arguments import Arguments
 from traced_router._around import argument
 from traced_router._current import attach, detach
+from traced_router._enrichment import OnRequestEnd
 from traced_router._frame import Frame, Outside, current_frame, with_frame
 from traced_router._guard import fails_open
 from traced_router._litellm_filters import FILTERS
@@ -81,6 +83,10 @@ class TracedRouter(Router):
             when not given; options, or ``True``, turn it on for litellm's too, ``False`` turns it off.
         vocabularies: what spans say in the words of other backends too: ``openinference``; none when not
             given, here or in the settings.
+        attributes: what every request span says besides, by your own names; those of the settings when not given.
+        on_request_end: is told of every request that ends, sampled or not, with a
+            :class:`~traced_router.summary.RequestSummary`. It runs in the call, so it should be quick; what it
+            returns becomes attributes of the request span, and what it raises harms nobody.
 
     ``routing_strategy``, and that of a routing group or of a call, can also be the name of an
     installed strategy, or a :class:`~traced_router.strategy.RoutingStrategy` object.
@@ -98,10 +104,21 @@ class TracedRouter(Router):
         settings: TracedRouterSettings | Mapping[str, object] | None = None,
         resilience: ResilienceOptions | bool | None = None,
         vocabularies: Iterable[str] | str | None = None,
+        attributes: Mapping[str, AttributeValue] | None = None,
+        on_request_end: OnRequestEnd | None = None,
         **kwargs: Any,
     ) -> None:
         in_force = load(settings)
-        arguments = Arguments(tracer_provider, meter_provider, logger_provider, in_force, resilience, vocabularies)
+        arguments = Arguments(
+            tracer_provider,
+            meter_provider,
+            logger_provider,
+            in_force,
+            resilience,
+            vocabularies,
+            attributes,
+            on_request_end,
+        )
         arguments.check()
         args, named = _strategies.positional_as_named(args, kwargs)
         if in_force.routing_strategy is not None:

@@ -25,6 +25,7 @@ from traced_router._attributes import (
 from traced_router._facts import AnswerFacts, AttemptEnd, AttemptFacts, DecisionFacts, FailureFacts, Parameters
 from traced_router._frame import Frame, standing
 from traced_router._guard import fails_open
+from traced_router._summaries import Attempted, Decided
 
 if TYPE_CHECKING:
     from traced_router._tree import Call
@@ -68,7 +69,8 @@ class Selection:
         self._done = True
         call = self._call
         now = call.timeline.now()
-        call.selected(self, now - self._start, decision)
+        decided = Decided(self._group, decision, None if failure is None else failure.error_type)
+        call.selected(self, now - self._start, decided)
         if call.measures is not None:
             call.measures.selected(self.context, self._group, call.strategy, decision, failure, now - self._start)
         try:
@@ -102,6 +104,7 @@ class Attempt:
         "context",
         "cost",
         "deployment",
+        "ended",
         "error_type",
         "failed",
         "guard",
@@ -139,6 +142,8 @@ class Attempt:
         self.answered = False
         """Whether litellm returned an answer, or a stream, for it."""
         self.failed = False
+        self.ended: Attempted | None = None
+        """What it came to."""
         self.error_type: str | None = None
         self.busy_ns = 0
         self._listener = listener
@@ -257,6 +262,9 @@ class Attempt:
                 answer = partial()
             if answer is not None:
                 self.cost = answer.cost
+            duration, first = now - self._start, self._first_content_ns
+            about = (self.number, self.reason, self.model_group, self.deployment)
+            self.ended = Attempted(*about, answer, failure, duration, self.busy_ns, first)
             if call.recording:
                 self._describe(answer, failure, now)
         finally:

@@ -10,6 +10,7 @@ tree, which knows spans.
 """
 
 import asyncio
+import functools
 import itertools
 import logging
 import sys
@@ -32,6 +33,8 @@ from traced_router._arguments import Arguments
 from traced_router._attributes import Limits
 from traced_router._configured import Configured
 from traced_router._current import attach, detach
+from traced_router._enrichment import Enrichment
+from traced_router._facts import CallFacts
 from traced_router._frame import Frame, Outside, current_frame, with_frame
 from traced_router._guard import Guard, fails_open
 from traced_router._log_lines import logger
@@ -42,7 +45,8 @@ from traced_router._scope import Scope, current_scope, is_stream
 from traced_router._spans import Attempt
 from traced_router._strategies import Strategies
 from traced_router._streams import follow
-from traced_router._tree import Batch, Call, CallFacts, Tree, Unrecorded
+from traced_router._summaries import remember
+from traced_router._tree import Batch, Call, Tree, Unrecorded
 from traced_router._values import wording
 from traced_router.settings import TracedRouterSettings
 from traced_router.vocabularies import named
@@ -130,11 +134,17 @@ class RouterTracing:
             limits=Limits(settings.max_string_length, settings.list_candidates, settings.llm_spans),
             engine=engine if lacking else None,
             capabilities=lacking,
+            on_end=arguments.on_request_end,
             vocabularies=named(settings.vocabularies if arguments.vocabularies is None else arguments.vocabularies),
         )
         resilience = settings.resilience if arguments.resilience is None else arguments.resilience
         self.strategies = Strategies(self.guard, resilience, router)
         self.model_infos = ModelInfos()
+        self._enrichment = Enrichment(
+            settings.attributes if arguments.attributes is None else arguments.attributes,
+            settings.metadata_attributes,
+            settings.max_string_length,
+        )
 
     def _meters(self) -> metrics.MeterProvider:
         return self._meter_provider or metrics.get_meter_provider()
@@ -214,6 +224,7 @@ class RouterTracing:
             strategy=seams.routing_strategy(router) if default is None else default.name,
             streaming=kwargs.get("stream") is True,
             session_id=_given(kwargs, seams.SESSION_ID),
+            attributes=self._enrichment.of(functools.partial(seams.metadata_of, kwargs)),
             user_id=_given(kwargs, "user"),
         )
 
@@ -326,11 +337,13 @@ class UnrecordedEdge:
     def returned(self, result: Any) -> Any:
         """The call has its answer."""
         detach(self._token)
+        remember(None)
         return result
 
     def raised(self, _error: BaseException) -> None:
         """The call has failed."""
         detach(self._token)
+        remember(None)
 
 
 class Edge:

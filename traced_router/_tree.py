@@ -16,7 +16,6 @@ All times are integer nanoseconds on one time line per outermost call.
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from opentelemetry import context as otel_context
 from opentelemetry import trace
@@ -25,28 +24,18 @@ from opentelemetry.trace import Link, Span, SpanKind, Tracer
 
 from traced_router import _names as n
 from traced_router._attributes import Limits, Value, text, without_llm
-from traced_router._facts import AttemptFacts, DecisionFacts, FailureFacts
+from traced_router._enrichment import OnRequestEnd, given_attributes
+from traced_router._facts import AttemptFacts, CallFacts, DecisionFacts, FailureFacts
 from traced_router._frame import Frame, Outside, frame_of, standing
 from traced_router._guard import Guard, fails_open
 from traced_router._ledger import Ledger
 from traced_router._metrics import Measures
 from traced_router._mirror import Mirror
 from traced_router._spans import ERROR, Attempt, AttemptListener, Backoff, Hop, Selection
+from traced_router._summaries import Accounts, Decided, Finished, Streamed, remember
 from traced_router._timeline import Timeline
 from traced_router._values import wording
 from traced_router.vocabularies import Said, Vocabulary
-
-
-class CallFacts(NamedTuple):
-    """What is known of a call when it comes in; see the request span's attributes."""
-
-    operation: str
-    model_group: str | None = None
-    trace_id: str | None = None
-    strategy: str | None = None
-    streaming: bool = False
-    session_id: str | None = None
-    user_id: str | None = None
 
 
 def _nobody() -> None:
@@ -65,10 +54,11 @@ class Tree:
         engine: the litellm core underneath, when some seam is not fully there.
         capabilities: ``seam=level`` for those seams.
         vocabularies: what spans say in the words of other backends too.
+        on_end: the user's own function, which is told of every request that ends.
         timeline: makes the time line of an outermost call.
     """
 
-    __slots__ = ("_timeline", "capabilities", "engine", "guard", "limits", "measures", "mirror", "tracer")
+    __slots__ = ("_timeline", "capabilities", "engine", "guard", "limits", "measures", "mirror", "on_end", "tracer")
 
     def __init__(
         self,
@@ -80,6 +70,7 @@ class Tree:
         engine: str | None = None,
         capabilities: tuple[str, ...] = (),
         vocabularies: tuple[Vocabulary, ...] = (),
+        on_end: OnRequestEnd | None = None,
         timeline: Callable[[], Timeline] = Timeline,
     ) -> None:
         self.tracer = tracer
@@ -89,6 +80,7 @@ class Tree:
         self.limits = limits or Limits()
         self.engine = engine
         self.capabilities = capabilities
+        self.on_end = on_end
         self.mirror = Mirror(vocabularies, guard, self.limits.string) if vocabularies else None
 
     @fails_open("request")
@@ -109,7 +101,7 @@ class Tree:
         enclosing = outer.call if outer is not None else None
         timeline = self._timeline() if enclosing is None else enclosing.timeline
         limit = self.limits.string
-        attributes: dict[str, Value] = {n.OPERATION: facts.operation}
+        attributes: dict[str, Value] = {**facts.attributes, n.OPERATION: facts.operation}
         if facts.model_group is not None:
             attributes[n.MODEL_GROUP] = text(facts.model_group, limit)
         if facts.trace_id is not None:
@@ -121,7 +113,7 @@ class Tree:
             root = not trace.get_current_span(parent).get_span_context().is_valid
             self.mirror.add(span, Said(n.REQUEST, facts.operation, attributes, start, name=name, root=root))
         measures = self.measures()
-        if measures is None and not (span.is_recording() or follow):
+        if measures is None and self.on_end is None and not (span.is_recording() or follow):
             return Unrecorded(standing(Outside(facts.trace_id, self), span, parent))
         call = Call(self, span, facts, timeline, start, parent, measures)
         if isinstance(enclosing, Batch) and outer is not None and outer.owner is enclosing:
@@ -330,6 +322,11 @@ class Call:
         return self._done
 
     @property
+    def told(self) -> bool:
+        """Whether a function of the user's is told of this call's end."""
+        return self._tree.on_end is not None
+
+    @property
     def failed(self) -> bool:
         """Whether something of this call has failed already."""
         return self._failed_type is not None or any(a.failed for a in self.ledger.attempts)
@@ -463,6 +460,7 @@ class Call:
         try:
             self._end_children(how, failure)
             now = self.timeline.now()
+            accounts = self.ledger.accounts(how, now - self._start)
             if self.measures is not None:
                 self.measures.ended(
                     self._context,
@@ -475,16 +473,44 @@ class Call:
                 )
             try:
                 if self.recording:
-                    self.describe(
-                        self._span, n.REQUEST, self._summary(how, failure, stream_outcome, now), (self._start, now)
-                    )
+                    said = self._summary(accounts, failure, stream_outcome)
+                    self.describe(self._span, n.REQUEST, said, (self._start, now))
                     if how == "error":
                         self._span.set_status(ERROR)
+                self._conclude(accounts, failure, stream_outcome)
             finally:
                 self._span.end(now)
         finally:
             if self.when_done is not None:
                 self.when_done()
+
+    @fails_open("summary")
+    def _conclude(self, accounts: Accounts, failure: FailureFacts | None, stream_outcome: str | None) -> None:
+        """Leave behind what there is to know of this call, and tell whoever wants to."""
+        ledger = self.ledger
+        finished = Finished(
+            self._facts,
+            self.span_context,
+            self._trace_id,
+            self._strategy,
+            None if failure is None else failure.error_type,
+            accounts,
+            tuple(a.ended for a in ledger.attempts if a.ended is not None),
+            tuple(ledger.decisions),
+            ledger.fallbacks,
+            ledger.denied,
+            Streamed(stream_outcome, ledger.chunks, ledger.first_chunk_ns) if self._streaming else None,
+        )
+        if accounts.outcome != "abandoned" or stream_outcome == "closed":
+            remember(finished)  # what is abandoned ends wherever the collector happens to come
+        if self._tree.on_end is not None:
+            self._tell(self._tree.on_end, finished)
+
+    @fails_open("on_request_end")
+    def _tell(self, on_end: OnRequestEnd, finished: Finished) -> None:
+        words = on_end(finished.summary())
+        if words is not None and self.recording:
+            self._span.set_attributes(given_attributes(words, self._limits.string))
 
     def _end_children(self, how: str, failure: FailureFacts | None) -> None:
         self.end_backoff()
@@ -501,7 +527,7 @@ class Call:
             hop.end(None if failure is None else failure.error_type)
 
     def _summary(
-        self, how: str, failure: FailureFacts | None, stream_outcome: str | None, now: int
+        self, accounts: Accounts, failure: FailureFacts | None, stream_outcome: str | None
     ) -> dict[str, Value]:
         facts, limit = self._facts, self._limits.string
         out: dict[str, Value] = {n.TRACE_ID: text(self.trace_id, limit), n.STREAMING: self._streaming}
@@ -518,7 +544,7 @@ class Call:
             out[n.CAPABILITIES] = self._tree.capabilities
         if self._streaming:
             self.ledger.add_stream(out, stream_outcome)
-        self.ledger.add_accounts(out, how, now - self._start, limit)
+        self.ledger.add_accounts(out, accounts, limit)
         return out
 
     # --- what children tell ------------------------------------------------------------------
@@ -555,10 +581,12 @@ class Call:
         """A wait has ended."""
         self.ledger.backoff_ns += nanoseconds
 
-    def selected(self, selection: "Selection", nanoseconds: int, decision: DecisionFacts | None) -> None:
+    def selected(self, selection: "Selection", nanoseconds: int, decided: Decided) -> None:
         """A selection has ended."""
         self._open_selections.remove(selection)
         self.ledger.select_ns += nanoseconds
+        self.ledger.decisions.append(decided)
+        decision = decided.decision
         if decision is not None:
             if self.last_decision is None:  # a fallback's group may have another strategy
                 self._strategy = decision.strategy or self._strategy

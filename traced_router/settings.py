@@ -97,6 +97,14 @@ class TracedRouterSettings(BaseSettings):
     max_content_length: int = Field(default=32_768, ge=512)
     """Characters that each attribute with content keeps, as JSON; at least 512."""
 
+    attributes: dict[str, bool | int | float | str | tuple[str, ...]] = Field(default_factory=dict)
+    """Attributes that every request span gets: your own names for what this router is for. In the environment a
+    JSON object. At most 32, and none of this package's own names."""
+
+    metadata_attributes: tuple[str, ...] | str = ()
+    """Keys of litellm's metadata that become ``traced_router.metadata.<key>`` on the request span, where their
+    values are text, numbers, flags, or lists of text; in the environment with commas between them. At most 32."""
+
 
 def load(given: TracedRouterSettings | Mapping[str, object] | None = None) -> TracedRouterSettings:
     """The settings in force: ``given`` over the environment over the defaults.

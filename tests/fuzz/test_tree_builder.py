@@ -13,10 +13,10 @@ from opentelemetry.metrics import NoOpMeterProvider
 
 from traced_router import _names as names
 from traced_router._attributes import Limits
-from traced_router._facts import AnswerFacts, AttemptFacts, DecisionFacts, DeploymentFacts, FailureFacts
+from traced_router._facts import AnswerFacts, AttemptFacts, CallFacts, DecisionFacts, DeploymentFacts, FailureFacts
 from traced_router._guard import Guard
 from traced_router._timeline import Timeline
-from traced_router._tree import CallFacts, Tree
+from traced_router._tree import Tree
 from traced_router._values import text
 from traced_router.testing import Recorder, check_trace
 

@@ -659,6 +659,11 @@ def list_for_a_fact(spec: Spec) -> None:
     spec.children[0].attributes[f"{n.STRATEGY_PREFIX}temperature"] = ("warm",)
 
 
+@breaks("types", plain, REQUEST, "is (1,) (tuple); expected str, int, float or bool")
+def numbers_for_metadata(spec: Spec) -> None:
+    spec.attributes[f"{n.METADATA_PREFIX}tags"] = (1,)
+
+
 @breaks("types", plain, SELECT, "is nan; expected a finite number")
 def not_a_number(spec: Spec) -> None:
     spec.children[0].attributes[n.CHOSEN_SCORE] = float("nan")

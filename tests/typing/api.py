@@ -14,6 +14,7 @@ from traced_router import (
     ConfigurationError,
     Decision,
     Outcome,
+    RequestSummary,
     RoutingRequest,
     RoutingStrategy,
     SharedState,
@@ -21,6 +22,7 @@ from traced_router import (
     TracedRouter,
     TracedRouterError,
     TracedRouterSettings,
+    last_request,
 )
 from traced_router.sampling import KeepHintProcessor, KeepRules, SamplingBounds, SamplingOptions, SamplingProcessor
 
@@ -66,6 +68,25 @@ router = TracedRouter(
 )
 TracedRouter(routing_strategy="least-busy", settings={"max_string_length": 256})
 TracedRouter(routing_strategy=strategy)
+
+
+def on_end(summary: RequestSummary) -> Mapping[str, str | float | bool] | None:
+    assert_type(summary.attempts[0].error_type, str | None)
+    assert_type(summary.decisions[0].candidates[0].score, float | None)
+    return {"app.saved": summary.outcome != "ok", "app.cost": summary.cost_total or 0.0}
+
+
+TracedRouter(attributes={"app.team": "search", "app.tier": 1}, on_request_end=on_end)
+TracedRouter(on_request_end=lambda summary: {"app.outcome": summary.outcome})
+assert_type(last_request(), RequestSummary | None)
+
+# A hook that would have to be awaited is refused.
+
+
+async def awaited(summary: RequestSummary) -> None: ...
+
+
+TracedRouter(on_request_end=awaited)  # type: ignore[arg-type]
 
 # A candidate is a value: it does not change.
 Candidate("id").weight = 2.0  # type: ignore[misc]

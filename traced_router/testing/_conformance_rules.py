@@ -288,7 +288,8 @@ def types(span: Ours) -> Iterator[str]:
         attribute = _attribute(key)
         if attribute is None or span.kind not in attribute.spans or _is_empty(value):
             continue
-        if not _has_type(value, attribute.type):
+        lists = attribute.key == n.METADATA and isinstance(value, tuple) and _all_strings(value)
+        if not (lists or _has_type(value, attribute.type)):
             wanted = "str, int, float or bool" if attribute.type is object else _TYPE_NAMES[attribute.type]
             yield f"{key} is {value!r} ({type(value).__name__}); expected {wanted}"
         elif isinstance(value, float) and not math.isfinite(value):
@@ -344,11 +345,12 @@ def events(span: Ours) -> Iterator[str]:
 _EVENT_OF: Final = {n.COOLDOWN_EVENT: n.ATTEMPT, n.CANDIDATES_EVENT: n.SELECTION}
 
 
+_FAMILIES: Final = ((n.STRATEGY_PREFIX, n.STRATEGY_FACTS), (n.METADATA_PREFIX, n.METADATA))
 _TYPE_NAMES: Final = {str: "str", int: "int", float: "float", bool: "bool", tuple: "tuple of str"}
 
 
 def _attribute(key: str) -> n.Attribute | None:
-    family = _TABLE[n.STRATEGY_FACTS] if key.startswith(n.STRATEGY_PREFIX) else None
+    family = next((_TABLE[name] for prefix, name in _FAMILIES if key.startswith(prefix)), None)
     return _TABLE.get(key, family)
 
 
