@@ -18,7 +18,10 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 COMPAT := 1.95 newest 1.109.1
 
-.PHONY: help test demo check docs compat $(COMPAT:%=compat-%) bench-quick clean
+# An index that hardly answers must not hold up the rest.
+LIMIT := $(if $(shell command -v timeout),timeout 200)
+
+.PHONY: help test e2e demo check docs compat $(COMPAT:%=compat-%) bench-quick clean
 .NOTPARALLEL:
 
 help:
@@ -26,6 +29,10 @@ help:
 
 test: $(VENV)/.test ## the tests, warnings as errors, 100 % branch coverage
 	$(PY) -m pytest $(if $(ARGS),$(ARGS),--cov --cov-report=term)
+
+# What cannot be installed is skipped by its tests, which say why.
+e2e: $(VENV)/.e2e .venv-e2e-phoenix/.ready ## a real Phoenix and a real Prometheus read what the router sends
+	$(PY) -m pytest tests/e2e $(ARGS)
 
 demo: $(VENV)/.core ## fake providers on loopback, eleven telling calls, their traces
 	@$(VENV)/bin/traced-router demo $(ARGS)
@@ -50,7 +57,7 @@ bench-quick: $(VENV)/.bench ## every benchmark, small
 	@set -e; for script in benchmarks/[a-z]*.py; do echo "--- $$script"; $(PY) "$$script" --quick; done
 
 clean: ## forget every environment, cache and build
-	rm -rf .venv .venv-compat-* .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.* site dist build benchmarks/results
+	rm -rf .venv .venv-compat-* .venv-e2e* .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.* site dist build benchmarks/results
 
 # --- environments ----------------------------------------------------------------------------
 
@@ -79,6 +86,15 @@ $(VENV)/.core: pyproject.toml | $(VENV)/.made
 $(VENV)/.dev $(VENV)/.test $(VENV)/.docs $(VENV)/.bench: $(VENV)/.%: pyproject.toml | $(VENV)/.made
 	@$(PY) -m pip install -q -e '.[otlp]' --group $*
 	@touch $@
+
+$(VENV)/.e2e: $(VENV)/.test
+	@$(PY) -m pip install -q --group e2e && touch $@ || echo 'no Prometheus exporter: going on without'
+
+# Phoenix asks for much, so it has an environment of its own. Its tests read why it is not there.
+.venv-e2e-phoenix/.ready: pyproject.toml
+	$(call venv,$(@D))
+	@$(LIMIT) $(@D)/bin/python -m pip install -q --prefer-binary --group phoenix 2>$(@D)/why.txt && touch $@ \
+	  || echo 'no Phoenix: going on without'
 
 # The oldest of every range that pyproject.toml names.
 .venv-compat-1.95/.ready: pyproject.toml
