@@ -957,6 +957,14 @@ def completed_response(layers: Iterable[object]) -> object:
     return None
 
 
+# ... of the cache
+
+
+def from_cache(hidden: Mapping[str, object]) -> bool:
+    """Whether litellm's cache answered; a text completion's answer has nothing but the key of it (1.95)."""
+    return hidden.get("cache_hit") is True or bool(hidden.get("cache_key"))
+
+
 # ... of prices
 
 

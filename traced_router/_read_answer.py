@@ -10,7 +10,15 @@ from collections.abc import Mapping
 from typing import Final, cast
 
 from traced_router._facts import AnswerFacts
-from traced_router._litellm import anthropic_usage, as_response, cost_by_name, fields, hidden_params, is_free
+from traced_router._litellm import (
+    anthropic_usage,
+    as_response,
+    cost_by_name,
+    fields,
+    from_cache,
+    hidden_params,
+    is_free,
+)
 from traced_router._usage import NO_TOKENS, Tokens, tokens_of
 from traced_router._values import amount, listed, text
 
@@ -34,7 +42,7 @@ def answer(response: object, deployment_id: object = None) -> AnswerFacts:
 def _answer(response: object, deployment_id: object) -> AnswerFacts:
     body = fields(response)
     hidden = hidden_params(response)
-    hit = hidden.get("cache_hit") is True
+    hit = from_cache(hidden)
     tokens = tokens_in(body)
     return AnswerFacts(
         response_id(body, hidden),

@@ -16,6 +16,7 @@ from traced_router._litellm import (
     completed_response,
     cost_of_stream,
     fields,
+    from_cache,
     hidden_params,
     plain_usage,
     provider_chunks,
@@ -75,7 +76,7 @@ def stream_answer(seen: Seen, stream: object, *, complete: bool = True, deployme
         said = _of_chunks(seen, layers, owner)
     over = complete or bool(said.reasons)
     tokens = said.tokens if over else Tokens(said.tokens.input, None, said.tokens.cached, None)
-    hit = hidden.get("cache_hit") is True
+    hit = from_cache(hidden)
     cost = 0.0 if hit else said.cost
     if cost is None and over and said.priced is not None and tokens != NO_TOKENS:
         cost = _cost(layers, said.priced, hidden, said.model)

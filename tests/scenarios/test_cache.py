@@ -1,5 +1,7 @@
 """litellm's cache: a hit is an attempt without a wire call, and free."""
 
+import asyncio
+
 import litellm
 import pytest
 from litellm.caching.caching import Cache
@@ -63,6 +65,20 @@ def test_a_synchronous_hit(provider, router, recorder):
     assert_tree(recorder.trees()[0], served(hit=False))
     assert_tree(recorder.trees()[1], served(hit=True))
     assert recorder.trees()[1].attributes["traced_router.cost.total"] == 0.0
+
+
+async def test_a_hit_of_a_text_completion(provider, router, recorder):
+    """litellm 1.95 does not call it one: the answer has the key that it was found under."""
+    made = router(provider.deployment("dep-a"), cache_responses=True)
+    await made.atext_completion("gpt-4o", "hi")
+    while not litellm.cache.cache.cache_dict:  # litellm writes to its cache after the answer
+        await asyncio.sleep(0)
+    await made.atext_completion("gpt-4o", "hi")
+
+    attempt = recorder.trees()[1].children[1]
+    assert provider.hits() == 1
+    assert attempt.attributes["traced_router.cache.hit"] is True
+    assert attempt.attributes["traced_router.attempt.cost"] == 0.0
 
 
 async def test_no_cache_for_one_request(provider, router, recorder):
