@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import inspect
+import itertools
 import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,7 +14,7 @@ import litellm
 import pytest
 
 from traced_router import TracedRouter
-from traced_router.testing import Recorder, check_trace
+from traced_router.testing import Node, Recorder, check_trace
 from traced_router.testing._provider import FakeProvider
 from traced_router.testing._provider_behaviours import Behaviour
 
@@ -30,6 +31,39 @@ def recorder() -> Iterator[Recorder]:
     assert made.ended_twice() == []
     for spans in made.traces():
         assert [str(v) for v in check_trace(spans)] == []
+    for root in made.trees():
+        for node in root.walk():
+            if node.name.startswith("router.") and "traced_router.time.overhead" in node.attributes:
+                check_times(node)
+
+
+def check_times(request: Node) -> None:
+    """A request's time is divided without remainder, and each part is as long as the spans that show it."""
+    part = {name: float(request.attributes[f"traced_router.time.{name}"]) for name in TIMES}
+    assert sum(part.values()) == pytest.approx(length(request), abs=1e-9)
+    assert min(part.values()) >= 0.0
+    own = list(within(request))
+    assert part["select"] == pytest.approx(sum(length(n) for n in own if n.name.startswith("router.select")), abs=1e-9)
+    assert part["backoff"] == pytest.approx(sum(length(n) for n in own if n.name == "router.backoff"), abs=1e-9)
+    attempts = sorted((n for n in own if "litellm.deployment.attempt" in n.attributes), key=lambda n: n.start_ns)
+    if all(before.end_ns <= after.start_ns for before, after in itertools.pairwise(attempts)):
+        waited = sum(map(length, attempts))
+        assert part["provider"] - 1e-9 <= waited <= part["provider"] + part["consumer"] + 1e-9
+
+
+TIMES = ("select", "provider", "backoff", "consumer", "overhead")
+
+
+def length(node: Node) -> float:
+    return (node.end_ns - node.start_ns) * 1e-9
+
+
+def within(request: Node) -> Iterator[Node]:
+    """What hangs under a request, without the requests in it."""
+    for child in request.children:
+        if "traced_router.time.overhead" not in child.attributes:
+            yield child
+            yield from within(child)
 
 
 @pytest.fixture

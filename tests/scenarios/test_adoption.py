@@ -51,6 +51,8 @@ def test_the_signature_is_litellm_s_and_ours():
     assert [name for name in ours if name not in theirs] == [
         "tracer_provider", "meter_provider", "logger_provider", "settings", "resilience",
         "vocabularies",
+        "attributes",
+        "on_request_end",
     ]  # fmt: skip
     assert all(ours[name].kind is inspect.Parameter.KEYWORD_ONLY for name in set(ours) - set(theirs))
 
