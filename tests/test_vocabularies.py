@@ -1,6 +1,8 @@
 """What spans say in the words of other backends: whole spans, and nothing counted twice."""
 
+import json
 import re
+from datetime import UTC, datetime
 
 import litellm
 import pytest
@@ -19,6 +21,7 @@ from traced_router.testing import (
     span,
 )
 from traced_router.vocabularies import VOCABULARIES, Said, named
+from traced_router.vocabularies._vocabulary import as_json
 
 MESSAGES = [{"role": "user", "content": "hi"}]
 MODEL = "gpt-4o-2024-08-06"
@@ -345,4 +348,194 @@ async def test_openinference_counts_no_tokens_of_what_litellm_s_cache_answered(m
         "llm.token_count.completion": 0,
         "llm.token_count.total": 0,
         "llm.cost.total": 0.0,
+    }
+
+
+# --- the others --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def saved(make, provider, recorder):
+    """Makes a call that a fallback saved, and gives its spans: request, pick, failed, fallback, pick, served."""
+
+    async def call(vocabulary, **parameters):
+        provider.script("a", [RateLimited()])
+        provider.default("b", Answer(input_tokens=100, output_tokens=50, cached_tokens=60, reasoning_tokens=20))
+        router = make(
+            provider.deployment("a", weight=1),
+            provider.deployment("a-2", model="openai/gpt-4o-mini", weight=0),
+            provider.deployment("b", group="backup", model="azure/gpt-4o"),
+            fallbacks=[{"gpt-4o": ["backup"]}],
+            vocabularies=[vocabulary],
+        )
+        stream = await router.acompletion("gpt-4o", MESSAGES, **parameters)
+        if parameters.get("stream"):
+            async for _ in stream:
+                pass
+        return everything(recorder.tree())
+
+    return call
+
+
+async def test_langfuse_of_a_call_that_a_fallback_saved(saved):
+    request, select, failed, fallback, again, served = await saved(
+        "langfuse", temperature=0.5, litellm_session_id="s", user="me"
+    )
+
+    assert words(request) == {
+        "langfuse.observation.type": "chain",
+        "langfuse.trace.name": "router.chat gpt-4o",
+        "langfuse.session.id": "s",
+        "langfuse.user.id": "me",
+    }
+    assert words(select) == words(again) == {"langfuse.observation.type": "span"}
+    assert words(failed) == {
+        "langfuse.observation.type": "generation",
+        "langfuse.observation.status_message": "RateLimitError",
+        "langfuse.observation.model.name": MODEL,
+        "langfuse.observation.model.parameters": '{"temperature":0.5}',
+    }
+    assert words(fallback) == {"langfuse.observation.type": "chain"}
+    usage = {
+        "input": 40,
+        "input_cached_tokens": 60,
+        "output": 30,
+        "output_reasoning_tokens": 20,
+        "total": 150,
+    }
+    cost = served.attributes["traced_router.attempt.cost"]
+    details = {key: json.loads(value) for key, value in words(served).items() if key.endswith("_details")}
+    assert details == {
+        "langfuse.observation.usage_details": usage,
+        "langfuse.observation.cost_details": {"total": cost},
+    }
+    assert sum(count for name, count in usage.items() if name != "total") == usage["total"]
+    assert {key: value for key, value in words(served).items() if not key.endswith("_details")} == {
+        "langfuse.observation.type": "generation",
+        "langfuse.observation.model.name": "gpt-4o",
+        "langfuse.observation.model.parameters": '{"temperature":0.5}',
+    }
+
+
+async def test_langfuse_says_when_the_first_chunk_came(saved):
+    *_, served = await saved("langfuse", stream=True)
+
+    came = datetime.fromisoformat(served.attributes["langfuse.observation.completion_start_time"])
+    waited = (came - datetime.fromtimestamp(served.start_ns * 1e-9, UTC)).total_seconds()
+    assert waited == pytest.approx(served.attributes["gen_ai.response.time_to_first_chunk"], abs=1e-5)
+
+
+async def test_langfuse_keeps_the_name_of_a_caller_s_trace(make, provider, recorder):
+    with recorder.provider.get_tracer("caller").start_as_current_span("answer a question"):
+        await make(provider.deployment("a"), vocabularies=["langfuse"]).acompletion("gpt-4o", MESSAGES)
+
+    (request,) = recorder.tree().children
+    assert words(request) == {"langfuse.observation.type": "chain"}
+
+
+@pytest.mark.parametrize(
+    ("operation", "attributes", "said"),
+    [
+        ("list_files", {}, {"langfuse.observation.type": "span"}),
+        (
+            "embeddings",
+            {n.GEN_AI_REQUEST_MODEL: "m"},
+            {"langfuse.observation.type": "embedding", "langfuse.observation.model.name": "m"},
+        ),
+    ],
+)
+def test_langfuse_of_other_kinds_of_attempt(operation, attributes, said):
+    assert VOCABULARIES["langfuse"].mirror(Said(n.ATTEMPT, operation, attributes, 0)) == said
+
+
+@pytest.mark.parametrize(
+    ("counts", "usage"),
+    [
+        ({}, None),
+        ({n.GEN_AI_INPUT_TOKENS: 11}, {"input": 11, "total": 11}),
+        ({n.GEN_AI_INPUT_TOKENS: 11, n.CACHE_HIT: True}, {"input": 0, "total": 0}),
+        (
+            {n.GEN_AI_INPUT_TOKENS: 5, n.GEN_AI_CACHE_READ_TOKENS: 9},  # a provider that counts the cache apart
+            {"input": 0, "input_cached_tokens": 5, "total": 5},
+        ),
+    ],
+)
+def test_langfuse_adds_up_parts_that_do_not_overlap(counts, usage):
+    said = VOCABULARIES["langfuse"].mirror(Said(n.ATTEMPT, "chat", counts, 0, 1))
+
+    assert said == ({} if usage is None else {"langfuse.observation.usage_details": as_json(usage)})
+
+
+async def test_openllmetry_of_a_call_that_a_fallback_saved(saved):
+    request, select, failed, fallback, again, served = await saved(
+        "openllmetry", frequency_penalty=0.1, presence_penalty=0.2, stop=["x"], litellm_session_id="s", user="me"
+    )
+
+    assert words(request) == {
+        "traceloop.span.kind": "workflow",
+        "traceloop.entity.name": "router.chat",
+        "traceloop.workflow.name": "router.chat gpt-4o",
+        "traceloop.association.properties.session_id": "s",
+        "traceloop.association.properties.user_id": "me",
+    }
+    task = {"traceloop.span.kind": "task"}
+    assert words(select) == words(again) == {**task, "traceloop.entity.name": "router.select"}
+    assert words(fallback) == {**task, "traceloop.entity.name": "router.fallback"}
+    asked = {
+        "llm.request.type": "chat",
+        "llm.frequency_penalty": 0.1,
+        "llm.presence_penalty": 0.2,
+        "llm.chat.stop_sequences": ("x",),
+    }
+    assert words(failed) == {**asked, "gen_ai.system": "openai"}
+    assert words(served) == {
+        **asked,
+        "gen_ai.system": "azure.ai.openai",
+        "gen_ai.usage.prompt_tokens": 100,
+        "gen_ai.usage.completion_tokens": 50,
+        "gen_ai.usage.cache_read_input_tokens": 60,
+        "gen_ai.usage.reasoning_tokens": 20,
+        "llm.usage.total_tokens": 150,
+        "llm.response.finish_reason": "stop",
+    }
+
+
+def test_openllmetry_of_an_attempt_that_is_nothing_it_knows():
+    mirror = VOCABULARIES["openllmetry"].mirror
+
+    assert mirror(Said(n.ATTEMPT, "list_files", {}, 0)) == {"llm.request.type": "unknown"}
+    assert mirror(Said(n.ATTEMPT, "list_files", {}, 0, 1)) == {}
+
+
+async def test_llm_routing_says_each_decision(saved):
+    request, select, failed, fallback, again, served = await saved("llm_routing")
+
+    assert [words(node) for node in (request, failed, fallback, served)] == [{}] * 4
+    for node, model, count in ((select, MODEL, 2), (again, "gpt-4o", 1)):
+        assert words(node) == {
+            "llm.routing.strategy": "simple-shuffle",
+            "llm.routing.selected_model": model,
+            "llm.routing.model_count": count,
+            "llm.routing.latency_ms": pytest.approx(node.seconds * 1000),
+        }
+
+
+async def test_llm_routing_of_a_decision_that_nobody_took(make, provider, recorder):
+    router = make(provider.deployment("a"), vocabularies=["llm_routing"])
+    with pytest.raises(litellm.BadRequestError):
+        await router.acompletion("no such group", MESSAGES)
+
+    (select,) = [node for node in everything(recorder.tree()) if node.name.startswith("router.select")]
+    assert "llm.routing.selected_model" not in select.attributes
+    assert select.attributes["llm.routing.latency_ms"] == pytest.approx(select.seconds * 1000)
+
+
+async def test_several_vocabularies_stand_side_by_side(make, provider, recorder):
+    router = make(provider.deployment("a"), vocabularies=["llm_routing", "openinference"])
+    await router.acompletion("gpt-4o", MESSAGES)
+
+    _, select, _ = everything(recorder.tree())
+    assert set(words(select)) == {
+        "openinference.span.kind",
+        *(word.key for word in VOCABULARIES["llm_routing"].NAMES),
     }

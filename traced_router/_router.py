@@ -81,8 +81,8 @@ class TracedRouter(Router):
         resilience: keeps sick deployments from callers, see
             :class:`~traced_router.resilience.ResilienceOptions`. On for this package's own strategies
             when not given; options, or ``True``, turn it on for litellm's too, ``False`` turns it off.
-        vocabularies: what spans say in the words of other backends too: ``openinference``; none when not
-            given, here or in the settings.
+        vocabularies: what spans say in the words of other backends too: ``openinference``, ``langfuse``,
+            ``openllmetry``, ``llm_routing``; none when not given, here or in the settings.
         attributes: what every request span says besides, by your own names; those of the settings when not given.
         on_request_end: is told of every request that ends, sampled or not, with a
             :class:`~traced_router.summary.RequestSummary`. It runs in the call, so it should be quick; what it

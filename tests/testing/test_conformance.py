@@ -704,6 +704,11 @@ def usage_on_request(spec: Spec) -> None:
     spec.attributes[n.GEN_AI_INPUT_TOKENS] = 10
 
 
+@breaks("tokens_only_on_attempts", plain, REQUEST, "llm.token_count.total stands on a request")
+def usage_on_request_in_other_words(spec: Spec) -> None:
+    spec.attributes["llm.token_count.total"] = 18
+
+
 @breaks("tokens_only_on_attempts", two_fallbacks, "router.fallback claude", "gen_ai.request.model stands on a fallback")
 def model_on_fallback(spec: Spec) -> None:
     spec.children[-2].attributes[n.GEN_AI_REQUEST_MODEL] = "claude-4"

@@ -21,6 +21,7 @@ from opentelemetry.util.types import AttributeValue
 from traced_router import _names as n
 from traced_router.testing._conformance_tree import OUR_PREFIXES, Ours
 from traced_router.testing._recorder import Event
+from traced_router.vocabularies import VOCABULARIES
 
 Rule: TypeAlias = Callable[[Ours], Iterator[str]]
 
@@ -331,8 +332,14 @@ def string_length(span: Ours) -> Iterator[str]:
 def tokens_only_on_attempts(span: Ours) -> Iterator[str]:
     """§2 request, attempt: usage and model stand on attempts only, or backends count tokens twice."""
     for key in span.node.attributes:
-        if key == n.GEN_AI_REQUEST_MODEL or key.startswith("gen_ai.usage."):
+        if key == n.GEN_AI_REQUEST_MODEL or key.startswith("gen_ai.usage.") or key in _WORDS_OF_ATTEMPTS:
             yield f"{key} stands on {_a(span.kind)}; it belongs on attempts only"
+
+
+_WORDS_OF_ATTEMPTS: Final = frozenset(
+    word.key for vocabulary in VOCABULARIES.values() for word in vocabulary.NAMES if word.spans == (n.ATTEMPT,)
+)
+"""What other backends call models, tokens and cost; see :mod:`traced_router.vocabularies`."""
 
 
 def events(span: Ours) -> Iterator[str]:

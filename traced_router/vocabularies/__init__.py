@@ -10,12 +10,19 @@ from types import MappingProxyType
 from typing import Final
 
 from traced_router.errors import ConfigurationError
-from traced_router.vocabularies import openinference
+from traced_router.vocabularies import langfuse, llm_routing, openinference, openllmetry
 from traced_router.vocabularies._vocabulary import Said, Vocabulary
 
 __all__ = ["VOCABULARIES", "Said", "Vocabulary", "named"]
 
-VOCABULARIES: Final[Mapping[str, Vocabulary]] = MappingProxyType({"openinference": openinference})
+VOCABULARIES: Final[Mapping[str, Vocabulary]] = MappingProxyType(
+    {
+        "openinference": openinference,
+        "langfuse": langfuse,
+        "openllmetry": openllmetry,
+        "llm_routing": llm_routing,
+    }
+)
 """Every vocabulary by its name."""
 
 
