@@ -1,5 +1,7 @@
 """The tree of a call by itself: what ends first counts, and whatever is open ends with its call."""
 
+import asyncio
+
 import pytest
 from opentelemetry import trace
 from opentelemetry.metrics import NoOpMeterProvider
@@ -12,7 +14,7 @@ from traced_router._frame import frame_of
 from traced_router._guard import Guard
 from traced_router._timeline import Timeline
 from traced_router._tree import Batch, Call, Tree, Unrecorded
-from traced_router.testing import Recorder, absent, assert_tree, span
+from traced_router.testing import Recorder, absent, assert_tree, check_trace, span
 
 MS = 1_000_000
 
@@ -212,12 +214,20 @@ def test_a_batch_lasts_as_long_as_its_last_call(tree, recorder):
 
 
 @pytest.mark.parametrize(
-    ("error", "status", "said"), [(ValueError("secret"), "ERROR", "ValueError"), (KeyboardInterrupt(), "UNSET", absent)]
+    ("error", "status", "said", "outcome"),
+    [
+        (ValueError("secret"), "ERROR", "ValueError", absent),
+        (asyncio.CancelledError(), "UNSET", absent, "cancelled"),
+        (GeneratorExit(), "UNSET", absent, "abandoned"),
+    ],
 )
-def test_a_batch_that_fails_as_a_whole(tree, recorder, error, status, said):
+def test_a_batch_that_fails_as_a_whole(tree, recorder, error, status, said, outcome):
+    """One that was left before its members began has none, and says why."""
     tree.open_batch("chat", ["a"], 1).returned(error)
 
-    assert_tree(recorder, span("router.batch a", status=status, attributes={"error.type": said}))
+    attributes = {"error.type": said, "traced_router.outcome": outcome}
+    assert_tree(recorder, span("router.batch a", status=status, attributes=attributes))
+    assert check_trace(recorder.spans()) == []
 
 
 # --- what nobody records -----------------------------------------------------------------------

@@ -14,6 +14,7 @@ All times are integer nanoseconds on one time line per outermost call.
 """
 
 import uuid
+from asyncio import CancelledError
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -167,11 +168,12 @@ class Unrecorded:
 class Batch:
     """One ``abatch_*`` call: it ends when the last of its calls has ended."""
 
-    __slots__ = ("_open", "_returned", "_span", "context", "guard", "timeline")
+    __slots__ = ("_limit", "_open", "_returned", "_span", "context", "guard", "timeline")
 
     def __init__(self, tree: Tree, span: Span, timeline: Timeline, parent: Context) -> None:
         self.guard = tree.guard
         self.timeline = timeline
+        self._limit = tree.limits.string
         self._span = span
         self._open = 0
         self._returned = False
@@ -195,9 +197,11 @@ class Batch:
     def returned(self, error: BaseException | None = None) -> None:
         """The ``abatch_*`` call is over, with ``error`` if it raised; its members may not be."""
         self._returned = True
-        if error is not None and isinstance(error, Exception):
-            self._span.set_attribute(n.ERROR_TYPE, type(error).__name__)
+        if isinstance(error, Exception):
+            self._span.set_attribute(n.ERROR_TYPE, text(type(error).__name__, self._limit))
             self._span.set_status(ERROR)
+        elif error is not None:
+            self._span.set_attribute(n.OUTCOME, "cancelled" if isinstance(error, CancelledError) else "abandoned")
         self._end_when_over()
 
     def _end_when_over(self) -> None:
