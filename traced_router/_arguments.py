@@ -3,6 +3,7 @@
 This module must not know litellm.
 """
 
+import inspect
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -11,6 +12,7 @@ from opentelemetry import metrics, trace
 from opentelemetry._logs import LoggerProvider
 from opentelemetry.util.types import AttributeValue
 
+from traced_router._capture import Redactor
 from traced_router._enrichment import OnRequestEnd, check_attributes, check_hook
 from traced_router.errors import ConfigurationError
 from traced_router.resilience import ResilienceOptions
@@ -35,6 +37,7 @@ class Arguments:
     vocabularies: Iterable[str] | str | None = None
     attributes: Mapping[str, AttributeValue] | None = None
     on_request_end: OnRequestEnd | None = None
+    redactor: Redactor | None = None
 
     def check(self) -> None:
         """Raise :class:`ConfigurationError` for what cannot be used."""
@@ -53,3 +56,9 @@ class Arguments:
         if self.attributes is not None:
             check_attributes(self.attributes)
         check_hook(self.on_request_end)
+        redactor: object = self.redactor
+        if redactor is not None and (not callable(redactor) or inspect.iscoroutinefunction(redactor)):
+            raise ConfigurationError(
+                f"redactor={type(redactor).__name__!r} object: give a plain function that takes a list of "
+                "messages and returns what may be shown of them, or nothing."
+            )

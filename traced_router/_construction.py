@@ -45,6 +45,7 @@ def tracing(
     made.strategies.configure(configured)
     made.watch_cooldowns(router)
     _say_what_is_missing(made)
+    _say_that_events_are_missing(made)
     _say_what_writes_on_our_spans()
     return made
 
@@ -65,6 +66,11 @@ def _say_what_is_missing(made: RouterTracing) -> None:
             "this litellm does not show all of a call; traces lack: %s. See TracedRouter.tracing_capabilities",
             ", ".join(lacking),
         )
+
+
+def _say_that_events_are_missing(made: RouterTracing) -> None:
+    if made.capture is not None and made.capture.on_event != made.capture.mode.on_event:
+        logger.warning("this OpenTelemetry is too old to emit events, so content does not go there")
 
 
 def _say_what_writes_on_our_spans() -> None:

@@ -4,7 +4,7 @@ An adapter; see :mod:`traced_router._tracing` for what an edge does.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from traced_router import _litellm as seams
 from traced_router._around import Observer, argument, around
@@ -25,6 +25,10 @@ class Above(Protocol):
 TracingOf = Callable[[Any], RouterTracing]
 
 
+_SAID_AT: Final = 2
+"""Where a call's words are among its positional arguments, after the router and the model."""
+
+
 def entry(entry: seams.Entry, original: Callable[..., Any], above: Above, tracing_of: TracingOf) -> Callable[..., Any]:
     """An override of one public method."""
 
@@ -33,6 +37,8 @@ def entry(entry: seams.Entry, original: Callable[..., Any], above: Above, tracin
 
     def begin(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Observer | None:
         model = argument(entry.model, entry.model_at + 1, args, kwargs)
+        if entry.says is not None and len(args) > _SAID_AT:
+            kwargs = {**kwargs, entry.says: args[_SAID_AT]}
         return tracing_of(args[0]).enter(args[0], entry.operation, model, kwargs)
 
     return around(call, begin, original)

@@ -66,12 +66,13 @@ class AttemptFollower:
         stream: what is read; what it has said so far counts even if it is left half-way.
     """
 
-    __slots__ = ("_attempt", "_content", "_reader", "_stream", "context", "guard")
+    __slots__ = ("_attempt", "_content", "_heard", "_reader", "_stream", "context", "guard")
 
     def __init__(self, attempt: Attempt, stream: object) -> None:
         self._attempt = attempt
         self._reader = _readers.StreamReader()
         self._content = False
+        self._heard = attempt.content
         self._stream = _weakly(stream)
         self.guard = attempt.guard
         self.context = attempt.context
@@ -93,6 +94,8 @@ class AttemptFollower:
             if self._reader.chunk(chunk) and not self._content:
                 self._content = True
                 self._attempt.first_content()
+            if self._heard is not None:
+                self._heard.chunk(chunk)
         except Exception as fault:  # noqa: BLE001  # the chunk is on its way to the caller
             self.guard.report("stream", fault)
 

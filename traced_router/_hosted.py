@@ -65,7 +65,7 @@ class TracingHost(_BASE):  # type: ignore[misc]  # a class of litellm's from 1.1
         if call is None or self._tracing is None:
             return None
         call.adopt_trace_id(kwargs.get(seams.TRACE_ID))
-        scope = Scope(call, None, "", self._tracing.reader)
+        scope = Scope(call, None, "", self._tracing.reader, capture=self._tracing.capture)
         scope.enter()
         scope.picked(seams.deployment_of_call(kwargs), seams.group_of_call(kwargs))
         scope.about_to_call(kwargs)

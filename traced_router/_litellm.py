@@ -174,19 +174,23 @@ FOREIGN: Final[Mapping[Layer, Level]] = {
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A public method of the router: where its group stands among positional arguments, and its name."""
+    """A public method of the router: where its group stands among positional arguments, and its name.
+
+    ``says`` is the argument after that, with the call's words, where none of the router's steps is given it.
+    """
 
     name: str
     operation: str
     model_at: int = 0
     model: str = "model"
+    says: str | None = None
 
 
 ENTRIES: Final = (
     Entry("completion", "chat"),
     Entry("acompletion", "chat"),
     Entry("schedule_acompletion", "chat"),
-    Entry("text_completion", "text_completion"),
+    Entry("text_completion", "text_completion", says="prompt"),
     Entry("atext_completion", "text_completion"),
     Entry("aadapter_completion", "adapter_completion", 1),
     Entry("embedding", "embeddings"),
@@ -525,6 +529,32 @@ def headers_for(deployment: Mapping[str, Any], kwargs: Mapping[str, Any]) -> Map
     if name == "headers":
         given = given or _untyped.headers  # which are for calls that have none
     return cast("Mapping[str, Any]", given) if isinstance(given, Mapping) else {}
+
+
+# --- content ---------------------------------------------------------------------------------
+
+NO_LOG: Final = "no-log"
+"""A call's own word that nothing may log it."""
+
+
+def keeps_messages_back(kwargs: Mapping[str, Any], deployment: Mapping[str, Any]) -> bool:
+    """Whether litellm is told not to log what this call says: globally, by its deployment, metadata, headers or itself.
+
+    Where litellm cannot tell, nothing is shown.
+    """
+    try:
+        from litellm.litellm_core_utils.initialize_dynamic_callback_params import (
+            initialize_standard_callback_dynamic_params,
+        )
+        from litellm.litellm_core_utils.redact_messages import should_redact_message_logging
+
+        given = {**(deployment.get("litellm_params") or {}), **kwargs}
+        if given.get(NO_LOG) is True and _untyped.global_disable_no_log_param is not True:
+            return True
+        said = initialize_standard_callback_dynamic_params(given)
+        return bool(should_redact_message_logging({"litellm_params": given, "standard_callback_dynamic_params": said}))
+    except Exception:  # noqa: BLE001  # a call must not fail for it, nor be shown against its will
+        return True
 
 
 # --- callbacks -------------------------------------------------------------------------------

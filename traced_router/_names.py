@@ -316,6 +316,31 @@ GEN_AI_TIME_TO_FIRST_CHUNK: Final = _key(
     "gen_ai.response.time_to_first_chunk", float, (ATTEMPT,), "Seconds to the first chunk with content; streams only."
 )
 
+_CUT: Final = "True when something of it was left out to keep to the limit."
+GEN_AI_INPUT_MESSAGES: Final = _key(
+    "gen_ai.input.messages", str, (ATTEMPT,), "What the call said, as JSON; only where content is captured."
+)
+GEN_AI_OUTPUT_MESSAGES: Final = _key(
+    "gen_ai.output.messages", str, (ATTEMPT,), "What was answered, as JSON; only where content is captured."
+)
+GEN_AI_SYSTEM_INSTRUCTIONS: Final = _key(
+    "gen_ai.system_instructions",
+    str,
+    (ATTEMPT,),
+    "Instructions beside the messages, as JSON; only where content is captured.",
+)
+GEN_AI_TOOL_DEFINITIONS: Final = _key(
+    "gen_ai.tool.definitions", str, (ATTEMPT,), "The tools on offer, as JSON; only where content is captured."
+)
+CONTENT: Final = (
+    GEN_AI_INPUT_MESSAGES,
+    GEN_AI_OUTPUT_MESSAGES,
+    GEN_AI_SYSTEM_INSTRUCTIONS,
+    GEN_AI_TOOL_DEFINITIONS,
+)
+"""The keys with content. Their strings have a limit of their own."""
+TRUNCATED: Final = {content: _key(f"{content}.truncated", bool, (ATTEMPT,), _CUT) for content in CONTENT}
+
 # backoff
 BACKOFF_SECONDS: Final = _key(
     "traced_router.backoff.seconds", float, (BACKOFF,), "The wait that was asked for, seconds."
@@ -387,6 +412,9 @@ LINES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     }
 )
 """Every field of the lines that this package logs of a call; what is unknown is left out."""
+
+DETAILS_EVENT: Final = "gen_ai.client.inference.operation.details"
+"""A log record of an attempt, with its content as structured values: the conventions' event."""
 
 # --- values ----------------------------------------------------------------------------------
 

@@ -27,6 +27,7 @@ from traced_router import _construction, _edges, _hosted, _picks, _readers, _str
 from traced_router import _litellm as seams
 from traced_router._arguments import Arguments
 from traced_router._around import argument
+from traced_router._capture import Redactor
 from traced_router._current import attach, detach
 from traced_router._enrichment import OnRequestEnd
 from traced_router._frame import Frame, Outside, current_frame, with_frame
@@ -87,6 +88,9 @@ class TracedRouter(Router):
         on_request_end: is told of every request that ends, sampled or not, with a
             :class:`~traced_router.summary.RequestSummary`. It runs in the call, so it should be quick; what it
             returns becomes attributes of the request span, and what it raises harms nobody.
+        redactor: where content is captured, called with a list of messages (``role`` and ``parts``)
+            before any of it goes out; returns what may be shown, ``None`` for nothing. Where it raises,
+            nothing is shown.
 
     ``routing_strategy``, and that of a routing group or of a call, can also be the name of an
     installed strategy, or a :class:`~traced_router.strategy.RoutingStrategy` object.
@@ -106,6 +110,7 @@ class TracedRouter(Router):
         vocabularies: Iterable[str] | str | None = None,
         attributes: Mapping[str, AttributeValue] | None = None,
         on_request_end: OnRequestEnd | None = None,
+        redactor: Redactor | None = None,
         **kwargs: Any,
     ) -> None:
         in_force = load(settings)
@@ -118,6 +123,7 @@ class TracedRouter(Router):
             vocabularies,
             attributes,
             on_request_end,
+            redactor,
         )
         arguments.check()
         args, named = _strategies.positional_as_named(args, kwargs)
@@ -273,7 +279,8 @@ class TracedRouter(Router):
         if call is None or frame is None:
             return await super().make_call(original_function, *args, **kwargs)
         name = getattr(original_function, "__name__", "")
-        scope = Scope(call, frame.hop, name, _tracing(self).reader, kwargs.get("model"))
+        tracing = _tracing(self)
+        scope = Scope(call, frame.hop, name, tracing.reader, kwargs.get("model"), kwargs, tracing.capture)
         attempt = functools.partial(_in_scope, scope, original_function)
         return await super().make_call(attempt, *args, **kwargs)
 
@@ -290,7 +297,8 @@ class TracedRouter(Router):
         call, frame = _call()
         if call is None or frame is None:
             return await helper(*args, **kwargs)
-        scope = Scope(call, _hop_now(call, frame), seams.GENERIC_ATTEMPT, _tracing(self).reader, kwargs.get("model"))
+        tracing, hop, name = _tracing(self), _hop_now(call, frame), seams.GENERIC_ATTEMPT
+        scope = Scope(call, hop, name, tracing.reader, kwargs.get("model"), kwargs, tracing.capture)
         return await _in_scope(scope, helper, *args, **kwargs)
 
     async def _acreate_file(self, *args: Any, **kwargs: Any) -> Any:

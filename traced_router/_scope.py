@@ -21,6 +21,7 @@ from opentelemetry.context import Context
 
 from traced_router import _litellm as seams
 from traced_router import _readers
+from traced_router._capture import Capture, Content
 from traced_router._current import attach, detach
 from traced_router._facts import AttemptFacts, DeploymentFacts
 from traced_router._frame import Frame, current_frame, with_frame
@@ -58,13 +59,17 @@ class Scope:
         function: its name, which tells what litellm does before the provider is called.
         reader: knows deployments.
         model: what the function was called with: a group, or a deployment's id.
+        asked: the call's arguments, as far as they are known already.
+        capture: begins an attempt's content, where that is captured.
         beside: the scope in which others like this one run at the same time.
     """
 
     __slots__ = (
         "_ahead",
+        "_asked",
         "_attempts",
         "_beside",
+        "_capture",
         "_context",
         "_deployment",
         "_group",
@@ -75,6 +80,7 @@ class Scope:
         "_model",
         "_picked",
         "_promise",
+        "_raw",
         "_reader",
         "_token",
         "call",
@@ -91,6 +97,8 @@ class Scope:
         function: str,
         reader: _readers.DeploymentReader,
         model: object = None,
+        asked: Mapping[str, object] = _NO_PARAMETERS,
+        capture: Capture | None = None,
         *,
         beside: object = None,
     ) -> None:
@@ -103,9 +111,12 @@ class Scope:
         self._reader = reader
         self._ahead = False
         self._attempts: list[Attempt] = []
+        self._asked = asked
+        self._capture = capture
         self._beside = beside
         self._listed: Iterator[object] = iter(())
         self._deployment: DeploymentFacts = _UNKNOWN
+        self._raw: Mapping[str, object] = _NO_PARAMETERS
         self._group: str | None = None
         self._headers: TraceHeaders | None = None
         self._picked = False
@@ -150,9 +161,8 @@ class Scope:
         """The router has picked ``deployment`` for a call with the parameters ``kwargs``."""
         if self.function in seams.START_AT_SELECTION:
             self._headers = put_headers(deployment, kwargs)
-        if isinstance(deployment, Mapping):
+        if self._know(deployment):
             self._picked = True
-            self._deployment = self._reader.read(deployment)
             self._group = model_group
         if self.function in seams.START_AT_SELECTION:
             self.start()
@@ -210,7 +220,7 @@ class Scope:
         deployment: object = seams.deployment_of_call(kwargs)
         if not kwargs.get("model_info"):
             deployment = next(self._listed, deployment)
-        scope = Scope(self.call, self.hop, "", self._reader, beside=self)
+        scope = Scope(self.call, self.hop, "", self._reader, capture=self._capture, beside=self)
         scope.enter()
         scope.picked(deployment, seams.group_of_call(kwargs))
         scope.filling(headers_in(kwargs))
@@ -228,16 +238,20 @@ class Scope:
         if self.function == seams.PROMPT_MANAGEMENT and self.updated_once and not self._attempts:
             self.start()
 
-    def _know(self, deployment: object) -> None:
-        if isinstance(deployment, Mapping):
-            self._deployment = self._reader.read(deployment)
+    def _know(self, deployment: object) -> bool:
+        if not isinstance(deployment, Mapping):
+            return False
+        self._raw = deployment
+        self._deployment = self._reader.read(deployment)
+        return True
 
     @fails_open("attempt")
     def start(self) -> None:
         """litellm is called now: the attempt's span is current from here to the end of the scope."""
         facts = AttemptFacts(self._deployment, self._group, _readers.request_parameters(self._kwargs))
         promise, self._promise = self._promise, None
-        attempt = self.call.attempt(facts, self.hop, self, promise, beside=self._beside)
+        content = None if self._capture is None else self._content(self._capture)
+        attempt = self.call.attempt(facts, self.hop, self, promise, beside=self._beside, content=content)
         if attempt is not None:
             self._attempts.append(attempt)
             self._kept = promise
@@ -246,6 +260,13 @@ class Scope:
                 self._headers.fill(attempt.context)
         elif promise is not None:
             promise.ended(None)
+
+    def _content(self, capture: Capture) -> Content | None:
+        """The content of the attempt that begins, unless litellm is told to keep it back."""
+        kwargs = {**self._asked, **self._kwargs}
+        if not self.call.recording or seams.keeps_messages_back(kwargs, self._raw):
+            return None
+        return capture.begin(kwargs)
 
     @property
     def open_attempt(self) -> Attempt | None:
@@ -270,6 +291,8 @@ class Scope:
             return
         for attempt in self._attempts:
             if not attempt.done:
+                if attempt.content is not None:
+                    attempt.content.answered(result)
                 attempt.succeed(_readers.answer(result, attempt.deployment.id))
 
     @fails_open("attempt")

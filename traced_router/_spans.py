@@ -4,10 +4,11 @@ They tell the :class:`~traced_router._tree.Call` that owns them when they are ov
 sums. This module must not know litellm.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final, Protocol
 
 from opentelemetry import trace
+from opentelemetry.context import Context
 from opentelemetry.trace import Status, StatusCode
 
 from traced_router import _log_lines
@@ -42,6 +43,30 @@ class AttemptListener(Protocol):
 
     def ended(self, end: AttemptEnd | None) -> None:
         """The attempt is over; ``None`` when it never left."""
+        ...
+
+
+class AttemptContent(Protocol):
+    """What an attempt says and is answered, where that is captured; its methods do not raise."""
+
+    def asked(self, attributes: Mapping[str, Value], /) -> Mapping[str, Value] | None:
+        """Further attributes of a span that begins with ``attributes``."""
+        ...
+
+    def chunk(self, chunk: object, /) -> None:
+        """A stream has brought a chunk."""
+        ...
+
+    def answered(self, answer: object, /) -> None:
+        """The provider has answered."""
+        ...
+
+    def said(self, otherwise: str, /) -> Mapping[str, Value] | None:
+        """Further attributes at the end; ``otherwise`` is the finish reason where the answer has none."""
+        ...
+
+    def emit(self, attributes: Mapping[str, Value], context: Context, now: int, /) -> None:
+        """The attempt ends with ``attributes``: tell it beside the span, where that is wanted."""
         ...
 
 
@@ -101,6 +126,7 @@ class Attempt:
         "answered",
         "beside",
         "busy_ns",
+        "content",
         "context",
         "cost",
         "deployment",
@@ -125,9 +151,12 @@ class Attempt:
         owner: object,
         listener: AttemptListener | None,
         beside: object,
+        content: AttemptContent | None,
     ) -> None:
         self.guard = call.guard
         self._call = call
+        self.content = content
+        """What hears of the answer and of every chunk, where content is captured."""
         self.deployment = facts.deployment
         self.hop = hop
         self.model_group = facts.model_group if facts.model_group is not None else call.model_group
@@ -151,13 +180,18 @@ class Attempt:
         self._done = False
         self._first_content_ns: int | None = None
         self._start = call.timeline.now()
+        attributes = self._attributes(in_hop, facts.parameters) if call.recording else None
         self._span = call.start_span(
             n.ATTEMPT,
             text(n.attempt_span(call.operation, self.deployment.model or self.model_group), call.limits.string),
             hop,
-            self._attributes(in_hop, facts.parameters) if call.recording else None,
+            attributes,
             self._start,
         )
+        if content is not None and attributes is not None:
+            asked = content.asked(attributes)
+            if asked:
+                call.describe(self._span, n.ATTEMPT, asked, (self._start, self._start))
         self.context = standing(Frame(call, hop, owner), self._span, call.parent_context(hop))
         measures = call.measures
         self.meter = None if measures is None else measures.attempt(self, call.operation, before, call.last_decision)
@@ -266,7 +300,7 @@ class Attempt:
             about = (self.number, self.reason, self.model_group, self.deployment)
             self.ended = Attempted(*about, answer, failure, duration, self.busy_ns, first)
             if call.recording:
-                self._describe(answer, failure, now)
+                self._describe(answer, failure, now, left=left)
         finally:
             try:
                 self._span.end(now)
@@ -278,7 +312,7 @@ class Attempt:
                 call.attempted(self)
                 self._tell(answer, None if left else failure, left=left)
 
-    def _describe(self, answer: AnswerFacts | None, failure: FailureFacts | None, now: int) -> None:
+    def _describe(self, answer: AnswerFacts | None, failure: FailureFacts | None, now: int, *, left: bool) -> None:
         out: dict[str, Value] = {}
         if answer is not None:
             answer_attributes(out, answer, self._call.limits.string)
@@ -288,6 +322,10 @@ class Attempt:
             failure_attributes(out, failure, self._call.limits.string)
             if failure.category != "cancelled":
                 self._span.set_status(ERROR)
+        content, self.content = self.content, None
+        if content is not None:
+            out.update(content.said("cancelled" if left else "error" if failure is not None else "stop") or {})
+            content.emit(out, self.context, now)
         if out:
             self._call.describe(self._span, n.ATTEMPT, out, (self._start, now))
 

@@ -24,6 +24,7 @@ from typing import Any, Final
 
 from opentelemetry import context as otel_context
 from opentelemetry import metrics, trace
+from opentelemetry._logs import get_logger_provider
 from opentelemetry.context import Context
 from opentelemetry.trace import Link, SpanContext, Tracer
 
@@ -31,6 +32,7 @@ from traced_router import _litellm as seams
 from traced_router import _log_lines, _readers
 from traced_router._arguments import Arguments
 from traced_router._attributes import Limits
+from traced_router._capture import Capture
 from traced_router._configured import Configured
 from traced_router._current import attach, detach
 from traced_router._enrichment import Enrichment
@@ -48,7 +50,7 @@ from traced_router._streams import follow
 from traced_router._summaries import remember
 from traced_router._tree import Batch, Call, Tree, Unrecorded
 from traced_router._values import wording
-from traced_router.settings import TracedRouterSettings
+from traced_router.settings import ContentCapture, TracedRouterSettings
 from traced_router.vocabularies import named
 
 PULL: Final = object()
@@ -138,12 +140,23 @@ class RouterTracing:
             vocabularies=named(settings.vocabularies if arguments.vocabularies is None else arguments.vocabularies),
         )
         resilience = settings.resilience if arguments.resilience is None else arguments.resilience
+        self.capture = self._capture(arguments, settings)
         self.strategies = Strategies(self.guard, resilience, router)
         self.model_infos = ModelInfos()
         self._enrichment = Enrichment(
             settings.attributes if arguments.attributes is None else arguments.attributes,
             settings.metadata_attributes,
             settings.max_string_length,
+        )
+
+    def _capture(self, arguments: Arguments, settings: TracedRouterSettings) -> Capture | None:
+        """What is done with content; ``None`` when it is off, as it is where others make the LLM spans."""
+        mode = settings.capture_content
+        if mode is ContentCapture.NO_CONTENT or not settings.llm_spans:
+            return None
+        given = arguments.logger_provider
+        return Capture(
+            mode, settings.max_content_length, arguments.redactor, self.guard, lambda: given or get_logger_provider()
         )
 
     def _meters(self) -> metrics.MeterProvider:
@@ -177,7 +190,7 @@ class RouterTracing:
             return None
         if isinstance(call, Unrecorded):
             return UnrecordedEdge(call.context)
-        return Edge(call, Scope(call, None, operation, self.reader))
+        return Edge(call, Scope(call, None, operation, self.reader, asked=kwargs, capture=self.capture))
 
     def _delegates(self, call: Call, operation: str) -> bool:
         # ``acompletion`` hands on to ``schedule_acompletion`` and back before anything happens;

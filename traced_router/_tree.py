@@ -32,7 +32,7 @@ from traced_router._guard import Guard, fails_open
 from traced_router._ledger import Ledger
 from traced_router._metrics import Measures
 from traced_router._mirror import Mirror
-from traced_router._spans import ERROR, Attempt, AttemptListener, Backoff, Hop, Selection
+from traced_router._spans import ERROR, Attempt, AttemptContent, AttemptListener, Backoff, Hop, Selection
 from traced_router._summaries import Accounts, Decided, Finished, Streamed, remember
 from traced_router._timeline import Timeline
 from traced_router._values import wording
@@ -379,6 +379,7 @@ class Call:
         listener: AttemptListener | None = None,
         *,
         beside: object = None,
+        content: AttemptContent | None = None,
     ) -> "Attempt":
         """Start an attempt span: litellm is about to be called.
 
@@ -386,7 +387,8 @@ class Call:
         """
         self.end_backoff()
         in_hop = self._numbers[hop] = self._numbers.get(hop, 0) + 1
-        attempt = Attempt(self, facts, hop, (len(self.ledger.attempts) + 1, in_hop), owner, listener, beside)
+        numbers = (len(self.ledger.attempts) + 1, in_hop)
+        attempt = Attempt(self, facts, hop, numbers, owner, listener, beside, content)
         self.ledger.attempts.append(attempt)
         self._open_attempts.append(attempt)
         return attempt

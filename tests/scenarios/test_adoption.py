@@ -53,6 +53,7 @@ def test_the_signature_is_litellm_s_and_ours():
         "vocabularies",
         "attributes",
         "on_request_end",
+        "redactor",
     ]  # fmt: skip
     assert all(ours[name].kind is inspect.Parameter.KEYWORD_ONLY for name in set(ours) - set(theirs))
 
