@@ -17,6 +17,7 @@ import pytest
 from opentelemetry import trace
 from opentelemetry.util._once import Once
 
+from traced_router import _configure
 from traced_router._litellm import BATCHES, ENTRIES
 from traced_router._names import COUNTER, HISTOGRAM, METRICS, UP_DOWN_COUNTER
 from traced_router.testing import FakeProvider
@@ -50,6 +51,9 @@ def surroundings(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, object]]
     """What a page finds: keys, providers that answer without a network, and no tracing set up yet."""
     monkeypatch.setattr(trace, "_TRACER_PROVIDER", None)
     monkeypatch.setattr(trace, "_TRACER_PROVIDER_SET_ONCE", Once())
+    monkeypatch.setattr(_configure, "_made", [])
+    for signal in ("METRICS", "LOGS"):  # their providers would outlive the page
+        monkeypatch.setenv(f"OTEL_{signal}_EXPORTER", "none")
     with FakeProvider() as provider:
         monkeypatch.setenv("OPENAI_API_KEY", "sk-fake")
         monkeypatch.setenv("OPENAI_API_BASE", provider.api_base("openai"))

@@ -4,6 +4,7 @@ import importlib
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from traced_router._configure import Telemetry, configure
     from traced_router._router import TracedRouter
     from traced_router._summaries import last_request
     from traced_router.errors import ConfigurationError, TracedRouterError, UnknownStrategyError
@@ -34,17 +35,21 @@ __all__ = [
     "RoutingRequest",
     "RoutingStrategy",
     "SharedState",
+    "Telemetry",
     "Ticket",
     "TracedRouter",
     "TracedRouterError",
     "TracedRouterSettings",
     "UnknownStrategyError",
+    "configure",
     "last_request",
 ]
 
 # litellm takes seconds to import: a strategy, a test tool or the command line must not wait for it.
 _HOMES: Final = {
     "TracedRouter": "traced_router._router",
+    "Telemetry": "traced_router._configure",
+    "configure": "traced_router._configure",
     "ConfigurationError": "traced_router.errors",
     "TracedRouterError": "traced_router.errors",
     "UnknownStrategyError": "traced_router.errors",

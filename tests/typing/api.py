@@ -1,5 +1,6 @@
 """What users write against the public types. Checked by mypy and pyright, never run."""
 
+import logging
 import random
 from collections.abc import Mapping, Sequence
 from typing import assert_type
@@ -18,11 +19,14 @@ from traced_router import (
     RoutingRequest,
     RoutingStrategy,
     SharedState,
+    Telemetry,
     Ticket,
     TracedRouter,
     TracedRouterError,
     TracedRouterSettings,
+    configure,
     last_request,
+    logs,
 )
 from traced_router.sampling import KeepHintProcessor, KeepRules, SamplingBounds, SamplingOptions, SamplingProcessor
 
@@ -58,6 +62,11 @@ strategy: RoutingStrategy = Lottery(rng=random.Random(1))
 shared: SharedState = Lottery()
 
 plain: Router = TracedRouter()
+assert_type(configure("shop", resource_attributes={"team": "search"}).force_flush(timeout=5), bool)
+telemetry: Telemetry = configure()
+with_ids: logging.Filter = logs.CallIds(missing=None, fields=["litellm_trace_id"])
+assert_type(logs.install().uninstall(), None)
+assert_type(logs.current_ids(), dict[str, str])
 router = TracedRouter(
     [{"model_name": "gpt-4o", "litellm_params": {"model": "openai/gpt-4o"}}],
     num_retries=2,
