@@ -5,6 +5,7 @@ This module must not know litellm.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final, TypeAlias, cast
 
 from traced_router import _names as n
@@ -96,7 +97,7 @@ def plain(value: object, limit: int) -> Value | None:
 
 def _add_strategy_facts(out: dict[str, Value], facts: Mapping[str, object], limit: int) -> None:
     """A strategy's own facts; what no attribute can hold is left out."""
-    for name, value in list(facts.items())[: n.MAX_STRATEGY_FACTS]:
+    for name, value in islice(facts.items(), n.MAX_STRATEGY_FACTS):
         if name in {"name", ""}:
             continue
         if isinstance(value, str):

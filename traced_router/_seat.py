@@ -20,13 +20,13 @@ from traced_router import _read_candidate, _readers
 from traced_router._facts import AttemptEnd, DecisionFacts
 from traced_router._guard import Guard
 from traced_router._log_lines import StrategyFaults
-from traced_router._names import MAX_CANDIDATES_LISTED
+from traced_router._names import MAX_CANDIDATES_LISTED, RANKINGS, REASONS
 from traced_router._probe import Probe
 from traced_router._read_headers import Ratelimit
 from traced_router._sharing import sharing_of
 from traced_router._spans import Hop
 from traced_router._tree import Call
-from traced_router._values import amount, count, number
+from traced_router._values import amount, count, number, text
 from traced_router.resilience import Eligible, Resilience
 from traced_router.strategy import (
     AttributeValue,
@@ -49,6 +49,8 @@ _STATUSES: Final[Mapping[str, Status]] = {
     "cancelled": "cancelled",
 }
 _NO_LIMITS: Final = Ratelimit()
+_REASONS: Final = frozenset(REASONS)
+_RANKINGS: Final = frozenset(RANKINGS)
 
 STATE: Final = "state"
 """``shared`` or ``local``: a fact of strategies whose state can be shared, where the router has a Redis."""
@@ -337,25 +339,35 @@ def _request(wanted: Wanted) -> RoutingRequest:
 def _facts(
     name: str, decision: Decision, eligible: Eligible, seconds: float, state: Mapping[str, AttributeValue]
 ) -> DecisionFacts:
-    reason: str = decision.reason
+    """What a strategy says of its decision, as far as it makes sense: nobody checks a stranger's code but this."""
+    reason = _one_of(_REASONS, decision.reason) or "external"
     if eligible.panic:
         reason = "panic"
     elif decision.id in eligible.probes:
         reason = "probe"
+    considered = count(decision.considered)
     return DecisionFacts(
         strategy=name,
         reason=reason,
         chosen_id=decision.id,
-        considered=count(decision.considered),
+        considered=None if considered is None or considered > len(eligible.candidates) else considered,
         score=number(decision.score),
-        rank_by=decision.rank_by,
+        rank_by=_one_of(_RANKINGS, decision.rank_by),
         inflight=count(decision.inflight),
-        runner_up_id=decision.runner_up_id,
+        runner_up_id=text(decision.runner_up_id),
         runner_up_score=number(decision.runner_up_score),
         seconds=seconds,
         predicted_seconds=amount(decision.predicted_seconds),
-        attributes={**state, **decision.attributes} if state else decision.attributes,
+        attributes={**state, **_said(decision.attributes)} if state else _said(decision.attributes),
     )
+
+
+def _one_of(words: frozenset[str], word: object) -> str | None:
+    return word if isinstance(word, str) and word in words else None
+
+
+def _said(attributes: object) -> Mapping[str, AttributeValue]:
+    return cast("Mapping[str, AttributeValue]", attributes) if isinstance(attributes, Mapping) else _NO_STATE
 
 
 def _outcome(end: AttemptEnd | None, now: float, limits: Ratelimit) -> Outcome:
