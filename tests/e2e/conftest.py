@@ -41,10 +41,12 @@ class Backend:
         return httpx.post(self.url + path, json=body, timeout=PATIENCE).raise_for_status().json()
 
 
-@pytest.fixture(autouse=True)
-def _steady(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True, scope="session")
+def _steady() -> Iterator[None]:
     """litellm's waits before retries are as long as they have to be."""
-    monkeypatch.setattr(litellm.utils, "JITTER", 0.0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(litellm.utils, "JITTER", 0.0)
+        yield
 
 
 @pytest.fixture(scope="session")

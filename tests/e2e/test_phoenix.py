@@ -1,6 +1,9 @@
 """What a real Phoenix shows of a call is what happened: the tree, what each step is, and what was paid, once."""
 
+import asyncio
+import re
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import litellm
@@ -107,14 +110,14 @@ async def make_calls(provider: FakeProvider, recorder: Recorder) -> None:
         caching.completion("gpt-4o", MESSAGES)
 
 
-@pytest.fixture
-async def recorder(phoenix, eventually, monkeypatch):
+@pytest.fixture(scope="module")
+def recorder(phoenix, eventually):
     """Everything that happened, which Phoenix was sent too, and has."""
-    monkeypatch.setattr(litellm, "cache", Cache(type="local"))
     made = Recorder()
     made.provider.add_span_processor(SimpleSpanProcessor(OTLPSpanExporter(f"{phoenix.url}/v1/traces")))
-    with FakeProvider() as provider:
-        await make_calls(provider, made)
+    with pytest.MonkeyPatch.context() as patch, FakeProvider() as provider:
+        patch.setattr(litellm, "cache", Cache(type="local"))
+        asyncio.run(make_calls(provider, made))
     eventually(lambda: len(shown(phoenix)) == len(made.spans()))
     return made
 
@@ -154,7 +157,18 @@ def paid(phoenix, trace_id: str) -> dict[str, Any]:
     return edge["node"]
 
 
-async def test_phoenix_shows_what_happened(phoenix, eventually, recorder):
+def test_phoenix_finds_the_calls_that_were_saved_as_the_guide_says(phoenix, recorder):
+    page = (Path(__file__).parent.parent.parent / "docs" / "guides" / "phoenix.md").read_text("utf-8")
+    (condition,) = re.findall(r"`(attributes\[[^`]*)`", page)
+    spans = "spans(first: 99, filterCondition: $condition) { edges { node { name } } }"
+    query = f"query ($condition: String!) {{ projects {{ edges {{ node {{ {spans} }} }} }} }}"
+    answer = phoenix.post("/graphql", {"query": query, "variables": {"condition": condition}})
+    ((project),) = answer["data"]["projects"]["edges"]
+
+    assert [edge["node"]["name"] for edge in project["node"]["spans"]["edges"]] == ["router.chat gpt-4o"] * 2
+
+
+def test_phoenix_shows_what_happened(phoenix, eventually, recorder):
     traces = [f"{tree.trace_id:032x}" for tree in recorder.trees()]
     spans = shown(phoenix)
 
