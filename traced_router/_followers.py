@@ -166,6 +166,9 @@ class CallWatch:
     def watch(self, *streams: object) -> None:
         """End the request when one of ``streams`` is collected, at the latest."""
         self._finalizers = tuple(weakref.finalize(stream, self.dropped) for stream in streams)
+        for finalizer in self._finalizers:
+            finalizer.atexit = False
+        self._call.open_ends.add(self.dropped)
 
     def pulling(self) -> None:
         """The time since the last chunk was the reader's."""
@@ -235,6 +238,7 @@ class CallWatch:
         finalizers, self._finalizers = self._finalizers, ()
         for finalizer in finalizers:
             finalizer.detach()
+        self._call.open_ends.discard(self.dropped)
         self._call.finish(how, None if error is None else _readers.failure(error), stream_outcome)
 
 

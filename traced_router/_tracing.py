@@ -167,6 +167,7 @@ class RouterTracing:
         if self._tracer is None or provider is not self._tracer_of:
             self._tracer = provider.get_tracer(INSTRUMENTATION)
             self._tracer_of = provider
+            self.tree.open_ends.before_all_so_far()
         return self._tracer
 
     # --- in ------------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ from opentelemetry.trace import Link, Span, SpanKind, Tracer
 from traced_router import _names as n
 from traced_router._attributes import Limits, Value, text, without_llm
 from traced_router._enrichment import OnRequestEnd, given_attributes
+from traced_router._exit import OpenEnds
 from traced_router._facts import AttemptFacts, CallFacts, DecisionFacts, FailureFacts
 from traced_router._frame import Frame, Outside, frame_of, standing
 from traced_router._guard import Guard, fails_open
@@ -59,7 +60,18 @@ class Tree:
         timeline: makes the time line of an outermost call.
     """
 
-    __slots__ = ("_timeline", "capabilities", "engine", "guard", "limits", "measures", "mirror", "on_end", "tracer")
+    __slots__ = (
+        "_timeline",
+        "capabilities",
+        "engine",
+        "guard",
+        "limits",
+        "measures",
+        "mirror",
+        "on_end",
+        "open_ends",
+        "tracer",
+    )
 
     def __init__(
         self,
@@ -83,6 +95,7 @@ class Tree:
         self.capabilities = capabilities
         self.on_end = on_end
         self.mirror = Mirror(vocabularies, guard, self.limits.string) if vocabularies else None
+        self.open_ends = OpenEnds()
 
     @fails_open("request")
     def open_call(
@@ -315,6 +328,11 @@ class Call:
     def span_context(self) -> trace.SpanContext:
         """What a link to this request points at."""
         return self._span.get_span_context()
+
+    @property
+    def open_ends(self) -> OpenEnds:
+        """Where something that may be open at exit is known."""
+        return self._tree.open_ends
 
     def belongs_to(self, tree: Tree) -> bool:
         """Whether ``tree`` made this call."""

@@ -302,6 +302,57 @@ def test_importing_it_does_nothing():
     assert done.returncode == 0, done.stderr
 
 
+EXIT = """
+import os, sys, weakref
+
+class Anything:
+    pass
+
+anything = Anything()
+weakref.finalize(anything, print)  # a library's, before there is a provider
+
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, SpanExportResult
+
+from traced_router import TracedRouter
+
+class Out(SpanExporter):
+    def export(self, spans):
+        for span in spans:
+            os.write(1, f"{span.name} {span.attributes.get('traced_router.outcome')}\\n".encode())
+        return SpanExportResult.SUCCESS
+
+provider = TracerProvider()
+provider.add_span_processor(SimpleSpanProcessor(Out()))
+trace.set_tracer_provider(provider)
+router = TracedRouter(model_list=[{
+    "model_name": "gpt-4o",
+    "litellm_params": {"model": "openai/gpt-4o", "api_key": "k", "mock_response": "one two three"},
+}])
+stream = router.completion("gpt-4o", [{"role": "user", "content": "hi"}], stream=True)
+next(stream)
+if len(sys.argv) > 1 and os.fork():
+    os.wait()
+    os._exit(0)
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "ended"),
+    [
+        ((), "router.select gpt-4o None\nchat gpt-4o None\nrouter.chat gpt-4o abandoned\n"),
+        (("fork",), "router.select gpt-4o None\n"),
+    ],
+    ids=["exit", "exit of a fork"],
+)
+def test_a_stream_that_is_open_at_exit(arguments, ended):
+    """It ends before the provider shuts down; the one that a fork has inherited is not the fork's to end."""
+    done = subprocess.run([sys.executable, "-c", EXIT, *arguments], capture_output=True, text=True, check=True)
+
+    assert (done.stdout.replace("\n\n", "\n").lstrip("\n"), done.stderr) == (ended, "")
+
+
 async def test_no_deprecation_warning_of_litellm_s_is_ours(provider, router, recorder, waits):
     """1.109 warns of the names that it will drop, at every use."""
     provider.script("dep-a", [RateLimited(), ServerError()])
