@@ -1,4 +1,7 @@
-"""A decision that would be taken now, for people: what :meth:`traced_router.TracedRouter.explain` answers.
+"""A decision, for people: one that would be taken now, or one of a request that has ended.
+
+The first is what :meth:`traced_router.TracedRouter.explain` answers, the others are in a
+:class:`~traced_router.summary.RequestSummary`.
 
 This module must know neither litellm nor OpenTelemetry.
 """
@@ -33,16 +36,17 @@ class ExplainedCandidate:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """What would be decided now; ``str()`` makes a table of it.
+    """What would be decided now, or was; ``str()`` makes a table of it.
 
     Attributes:
         model_group: the group asked for.
         strategy: the strategy in force.
         reason: why the chosen one won, as ``traced_router.decision.reason``.
-        chosen_id: the deployment that would be called; ``None`` when there is none.
+        chosen_id: the deployment that would be called, or was; ``None`` when there is none.
         rank_by: what scores measure. Lower is better, except where lots were drawn (``weighted_random``,
             or ``rank_by`` is ``random``): there a score is the chance to be drawn, 0 to 1.
-        candidates: the chosen one first, then by score, then the excluded ones.
+        candidates: the chosen one first, then by score, then the excluded ones. Of a request that has ended, all
+            of them where a router has an ``on_request_end``; else those that a filter or a strategy named.
         considered: how many candidates the strategy looked at; where that is not all, a score that was not
             looked at can be better than the chosen one's.
         predicted_seconds: how long the strategy expects the attempt to take.

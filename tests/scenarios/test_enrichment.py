@@ -348,6 +348,13 @@ async def test_all_candidates_for_who_asks(provider, router, recorder):
         assert [node.events for node in tree.walk()] == [()] * 3
 
 
+async def test_an_attribute_of_a_hook(provider, router, recorder):
+    made = router(a(provider), on_request_end=lambda summary: {"app.attempts": len(summary.attempts)})
+    await made.acompletion("a", MESSAGES)
+
+    assert recorder.tree().attributes["app.attempts"] == 1
+
+
 async def test_what_a_hook_returns(provider, router, recorder):
     def hook(summary):
         return {

@@ -16,6 +16,7 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, TraceFl
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from traced_router import _litellm as seams
+from traced_router._propagation import put_headers
 from traced_router.testing import Recorder
 from traced_router.testing._provider_behaviours import Answer, DieMidStream, ServerError
 
@@ -352,6 +353,12 @@ async def test_only_true_asks(provider, router, flag):
     await chat(router(deployment))
 
     assert headers_of(provider) == [None]
+
+
+@pytest.mark.parametrize(("deployment", "parameters"), [(None, {}), ("dep-a", {}), ({}, None), ({}, ())])
+def test_what_is_no_call(deployment, parameters):
+    """A strategy of somebody else's can pick anything."""
+    assert put_headers(deployment, parameters) is None
 
 
 @pytest.mark.parametrize("call", ["acompletion", "completion", "atext_completion", "aresponses", "aanthropic_messages"])
