@@ -270,7 +270,9 @@ def printed(script, **environment):
     environment = {n: v for n, v in os.environ.items() if not n.startswith("OTEL_")} | environment
     start = "import logging, traced_router\nfrom opentelemetry import metrics, trace\n"
     command = [sys.executable, "-W", "error", "-c", start + script]
-    return subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
+    ended = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+    assert ended.stderr == ""
+    return ended.stdout
 
 
 def test_without_an_endpoint_all_is_printed_at_the_end_of_the_process_at_the_latest():
@@ -498,7 +500,10 @@ def logs_alone(http, monkeypatch):
 
 
 def test_what_is_said_of_provider_calls_below_the_router_stays_here(logs_alone):
+    before = logging.getLogger().handlers[:]
     telemetry = traced_router.configure()
+    (added,) = (handler for handler in logging.getLogger().handlers if handler not in before)
+    assert not added.flushOnClose
     for name in ("LiteLLM", "LiteLLM Router", "httpx", "openai._base_client", "opentelemetry.sdk", "httpxyz", "shop"):
         logging.getLogger(name).critical("said")
     telemetry.shutdown()

@@ -335,6 +335,9 @@ def _listen(listen: Callable[[], Callable[[], None]]) -> Callable[[], None]:
         if handler not in before:
             handler.addFilter(_unless_unheard)
             handler.addFilter(CallIds(missing=None, fields=[n.TRACE_ID]))
+            # At the end of the process the provider has ended before logging does, and this handler's
+            # flush starts a thread, which Python 3.12 refuses then, with a traceback.
+            handler.flushOnClose = False  # type: ignore[attr-defined]  # logging asks whether it is there
     return undo
 
 
