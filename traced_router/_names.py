@@ -515,6 +515,7 @@ OTHER: Final = "_other"
 GEN_AI_TOKEN_TYPE: Final = "gen_ai.token.type"  # noqa: S105  # no secret
 COST_KIND: Final = "traced_router.cost.kind"
 TRACING_WHERE: Final = "traced_router.tracing.where"
+LIVE_CHECK_RULE: Final = "traced_router.live_check.rule"
 
 TOKEN_TYPES: Final = ("input", "output")
 COST_KINDS: Final = ("served", "wasted")
@@ -637,6 +638,13 @@ TRACING_ERRORS: Final = _metric(
     "{error}",
     (TRACING_WHERE,),
     "Faults inside tracing; the calls went on.",
+)
+LIVE_CHECK_VIOLATIONS: Final = _metric(
+    "traced_router.live_check.violations",
+    COUNTER,
+    "{violation}",
+    (LIVE_CHECK_RULE,),
+    "Broken rules that `traced_router.testing.LiveCheck` found, where it is installed.",
 )
 
 METRICS: Final[Mapping[str, Metric]] = MappingProxyType({metric.name: metric for metric in _metrics})

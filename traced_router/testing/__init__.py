@@ -20,6 +20,7 @@ from traced_router.testing._assertions import (
     span,
 )
 from traced_router.testing._conformance import Violation, check_trace
+from traced_router.testing._live_check import LiveCheck, LiveCheckCounts, LiveCheckLimits
 from traced_router.testing._provider import FakeProvider
 from traced_router.testing._provider_behaviours import (
     Answer,
@@ -71,6 +72,9 @@ __all__ = [
     "Gate",
     "Hang",
     "Link",
+    "LiveCheck",
+    "LiveCheckCounts",
+    "LiveCheckLimits",
     "Malformed",
     "Matcher",
     "Node",
