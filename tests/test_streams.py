@@ -110,6 +110,7 @@ class Heard:
 
     said: list
     context: object = None
+    countdown: object = None
 
     def pulling(self):
         self.said.append("pulling")

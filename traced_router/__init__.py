@@ -5,11 +5,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from traced_router._configure import Telemetry, configure
+    from traced_router._countdown import DeadlineExceeded
     from traced_router._router import TracedRouter
     from traced_router._summaries import last_request
+    from traced_router.deadline import Deadline
     from traced_router.errors import ConfigurationError, TracedRouterError, UnknownStrategyError
     from traced_router.explanation import ExplainedCandidate, Explanation
     from traced_router.resilience import ResilienceOptions
+    from traced_router.retry import RetryPolicy
     from traced_router.settings import TracedRouterSettings
     from traced_router.strategy import (
         Candidate,
@@ -26,12 +29,15 @@ __all__ = [
     "AttemptSummary",
     "Candidate",
     "ConfigurationError",
+    "Deadline",
+    "DeadlineExceeded",
     "Decision",
     "ExplainedCandidate",
     "Explanation",
     "Outcome",
     "RequestSummary",
     "ResilienceOptions",
+    "RetryPolicy",
     "RoutingRequest",
     "RoutingStrategy",
     "SharedState",
@@ -54,6 +60,9 @@ _HOMES: Final = {
     "TracedRouterError": "traced_router.errors",
     "UnknownStrategyError": "traced_router.errors",
     "TracedRouterSettings": "traced_router.settings",
+    "Deadline": "traced_router.deadline",
+    "DeadlineExceeded": "traced_router._countdown",
+    "RetryPolicy": "traced_router.retry",
     "ResilienceOptions": "traced_router.resilience",
     "AttemptSummary": "traced_router.summary",
     "RequestSummary": "traced_router.summary",

@@ -14,6 +14,8 @@ from opentelemetry.util.types import AttributeValue
 
 from traced_router._capture import Redactor
 from traced_router._enrichment import OnRequestEnd, check_attributes, check_hook
+from traced_router._policies import policies_of
+from traced_router.deadline import deadlines_of
 from traced_router.errors import ConfigurationError
 from traced_router.resilience import ResilienceOptions
 from traced_router.settings import TracedRouterSettings
@@ -38,6 +40,8 @@ class Arguments:
     attributes: Mapping[str, AttributeValue] | None = None
     on_request_end: OnRequestEnd | None = None
     redactor: Redactor | None = None
+    retrying: object = None
+    deadline: object = None
 
     def check(self) -> None:
         """Raise :class:`ConfigurationError` for what cannot be used."""
@@ -62,3 +66,6 @@ class Arguments:
                 f"redactor={type(redactor).__name__!r} object: give a plain function that takes a list of "
                 "messages and returns what may be shown of them, or nothing."
             )
+        for given in (self, self.settings):
+            policies_of(getattr(given, "retrying", None))
+            deadlines_of(getattr(given, "deadline", None))

@@ -6,12 +6,29 @@ hears how it ended. Everything else that stands around litellm shares these two 
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol, TypeAlias
+
+
+class Limit(Protocol):
+    """Stands around a call that may take only so long; both give what the call gives, or raise."""
+
+    def within(self, awaitable: Awaitable[Any], /) -> Awaitable[Any]:
+        """What ``awaitable`` gives."""
+        ...
+
+    def call(self, function: Callable[[], Any], /) -> Any:
+        """What ``function`` gives."""
+        ...
 
 
 class Observer(Protocol):
     """Hears how one call ended. Neither method raises."""
+
+    @property
+    def countdown(self) -> Limit | None:
+        """How long the call may take, if somebody limits that."""
+        ...
 
     def returned(self, result: Any, /) -> Any:
         """The call has returned ``result``; what its caller is to get."""
@@ -22,8 +39,11 @@ class Observer(Protocol):
         ...
 
 
-Begin: TypeAlias = Callable[[tuple[Any, ...], Mapping[str, Any]], Observer | None]
-"""Looks at a call that comes in, before it goes on; ``None`` when nobody wants to know."""
+Begin: TypeAlias = Callable[[tuple[Any, ...], dict[str, Any]], Observer | None]
+"""Looks at a call that comes in, before it goes on; ``None`` when nobody wants to know.
+
+It takes out of the call's arguments what is not litellm's.
+"""
 
 
 def around(function: Callable[..., Any], begin: Begin, like: Callable[..., Any] | None = None) -> Callable[..., Any]:
@@ -44,7 +64,9 @@ def around(function: Callable[..., Any], begin: Begin, like: Callable[..., Any] 
             if observer is None:
                 return await function(*args, **kwargs)
             try:
-                result = await function(*args, **kwargs)
+                countdown = observer.countdown
+                awaitable = function(*args, **kwargs)
+                result = await (awaitable if countdown is None else countdown.within(awaitable))
             except BaseException as error:
                 observer.raised(error)
                 raise
@@ -58,7 +80,11 @@ def around(function: Callable[..., Any], begin: Begin, like: Callable[..., Any] 
         if observer is None:
             return function(*args, **kwargs)
         try:
-            result = function(*args, **kwargs)
+            countdown = observer.countdown
+            if countdown is None:
+                result = function(*args, **kwargs)
+            else:
+                result = countdown.call(functools.partial(function, *args, **kwargs))
         except BaseException as error:
             observer.raised(error)
             raise

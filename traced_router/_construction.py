@@ -46,6 +46,8 @@ def tracing(
     made.watch_cooldowns(router)
     _say_what_is_missing(made)
     _say_that_events_are_missing(made)
+    if foreign and made.policies:
+        logger.warning("this litellm's core retries by itself and asks no Python: retrying= has no effect")
     _say_what_writes_on_our_spans()
     return made
 

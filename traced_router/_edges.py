@@ -3,7 +3,8 @@
 An adapter; see :mod:`traced_router._tracing` for what an edge does.
 """
 
-from collections.abc import Callable, Mapping
+import inspect
+from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 from traced_router import _litellm as seams
@@ -31,15 +32,20 @@ _SAID_AT: Final = 2
 
 def entry(entry: seams.Entry, original: Callable[..., Any], above: Above, tracing_of: TracingOf) -> Callable[..., Any]:
     """An override of one public method."""
+    blocking = not inspect.iscoroutinefunction(original)
 
     def call(router: Any, *args: Any, **kwargs: Any) -> Any:
         return above(router, entry.name)(*args, **kwargs)
 
-    def begin(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Observer | None:
+    def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Observer | None:
         model = argument(entry.model, entry.model_at + 1, args, kwargs)
-        if entry.says is not None and len(args) > _SAID_AT:
-            kwargs = {**kwargs, entry.says: args[_SAID_AT]}
-        return tracing_of(args[0]).enter(args[0], entry.operation, model, kwargs)
+        tracing = tracing_of(args[0])
+        wishes = tracing.take(kwargs)
+        said = {**kwargs, entry.says: args[_SAID_AT]} if entry.says is not None and len(args) > _SAID_AT else kwargs
+        edge = tracing.enter(args[0], entry.operation, model, said, wishes, blocking=blocking)
+        if entry.name in seams.START_AT_SELECTION and edge is not None and edge.countdown is not None:
+            seams.limit_unseen(args[0], model, kwargs, edge.countdown.timeout())
+        return edge
 
     return around(call, begin, original)
 
@@ -47,9 +53,11 @@ def entry(entry: seams.Entry, original: Callable[..., Any], above: Above, tracin
 def endpoint(router: Any, name: str, made: Callable[..., Any], tracing_of: TracingOf) -> Callable[..., Any]:
     """The edge of an endpoint that litellm made with ``factory_function``; it keeps it on the instance."""
     operation = seams.operation_of(name)
+    blocking = not inspect.iscoroutinefunction(made)
 
-    def begin(_args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Observer | None:
-        return tracing_of(router).enter(router, operation, kwargs.get("model"), kwargs)
+    def begin(_args: tuple[Any, ...], kwargs: dict[str, Any]) -> Observer | None:
+        tracing = tracing_of(router)
+        return tracing.enter(router, operation, kwargs.get("model"), kwargs, tracing.take(kwargs), blocking=blocking)
 
     return around(made, begin)
 
@@ -57,7 +65,7 @@ def endpoint(router: Any, name: str, made: Callable[..., Any], tracing_of: Traci
 def provider(function: Callable[..., Any]) -> Callable[..., Any]:
     """The provider function behind an endpoint: calling it is the attempt."""
 
-    def begin(_args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Observer | None:
+    def begin(_args: tuple[Any, ...], kwargs: dict[str, Any]) -> Observer | None:
         scope = current_scope()
         return None if scope is None else scope.about_to_call(kwargs)
 
@@ -67,7 +75,7 @@ def provider(function: Callable[..., Any]) -> Callable[..., Any]:
 def beside(function: Callable[..., Any]) -> Callable[..., Any]:
     """A provider function that litellm calls for several deployments at once: each call is an attempt."""
 
-    def begin(_args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Observer | None:
+    def begin(_args: tuple[Any, ...], kwargs: dict[str, Any]) -> Observer | None:
         scope = current_scope()
         return None if scope is None else scope.beside(kwargs)
 
@@ -75,9 +83,10 @@ def beside(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class _BatchEdge:
-    """A batch method that runs."""
+    """A batch method that runs; each member has a deadline of its own."""
 
     __slots__ = ("_batch", "_token")
+    countdown = None
 
     def __init__(self, batch: Batch | Unrecorded) -> None:
         self._batch = batch
@@ -103,7 +112,7 @@ def batch(name: str, original: Callable[..., Any], above: Above, tracing_of: Tra
     def call(router: Any, *args: Any, **kwargs: Any) -> Any:
         return above(router, name)(*args, **kwargs)
 
-    def begin(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Observer | None:
+    def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Observer | None:
         opened = tracing_of(args[0]).enter_batch("chat", args[1:], kwargs)
         return None if opened is None else _BatchEdge(opened)
 

@@ -39,6 +39,8 @@ class CallFacts(NamedTuple):
     streaming: bool = False
     session_id: str | None = None
     user_id: str | None = None
+    deadline: float | None = None
+    deadline_first_chunk: float | None = None
     attributes: Mapping[str, str | bool | int | float | Sequence[str] | Sequence[float]] = MappingProxyType({})
 
 

@@ -20,6 +20,7 @@ from opentelemetry.context import Context
 
 from traced_router import _litellm as seams
 from traced_router import _readers
+from traced_router._countdown import Countdown
 from traced_router._facts import AnswerFacts
 from traced_router._guard import fails_open
 from traced_router._spans import Attempt
@@ -35,6 +36,11 @@ class Follower(Protocol):
     @property
     def context(self) -> Context:
         """What is current during a pull."""
+        ...
+
+    @property
+    def countdown(self) -> Countdown | None:
+        """How long a pull may take, if somebody limits that."""
         ...
 
     def pulling(self) -> None:
@@ -67,6 +73,7 @@ class AttemptFollower:
     """
 
     __slots__ = ("_attempt", "_content", "_heard", "_reader", "_stream", "context", "guard")
+    countdown = None
 
     def __init__(self, attempt: Attempt, stream: object) -> None:
         self._attempt = attempt
@@ -149,6 +156,7 @@ class CallWatch:
         "_leaving",
         "_ledger",
         "context",
+        "countdown",
         "guard",
     )
 
@@ -162,6 +170,7 @@ class CallWatch:
         self._finalizers: tuple[weakref.finalize[..., Any], ...] = ()
         self.guard = call.guard
         self.context = context
+        self.countdown = call.countdown
 
     def watch(self, *streams: object) -> None:
         """End the request when one of ``streams`` is collected, at the latest."""

@@ -12,6 +12,7 @@ An adapter: it knows litellm's host and tells the tree.
 # litellm is typed in part; mypy, strict too, watches where that spreads.
 # pyright: reportUnknownArgumentType=false, reportUnknownMemberType=false, reportUnknownVariableType=false
 
+import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
@@ -60,7 +61,7 @@ class TracingHost(_BASE):  # type: ignore[misc]  # a class of litellm's from 1.1
         call = frame.call if frame is not None else None
         return call if self._tracing is not None and isinstance(call, Call) else None
 
-    def _begin(self, _args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Observer | None:
+    def _begin(self, _args: tuple[Any, ...], kwargs: dict[str, Any]) -> Observer | None:
         call = self._call()
         if call is None or self._tracing is None:
             return None
@@ -131,8 +132,10 @@ def _put_edge(facade: Any, tracing: RouterTracing, name: str, operation: str, mo
 
     core = seams.core_of(facade)  # reading a facade's old members warns
 
-    def begin(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Observer | None:
+    blocking = not inspect.iscoroutinefunction(method)
+
+    def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Observer | None:
         group = kwargs.get("model") if model is None else argument(*model, args, kwargs)
-        return tracing.enter(core, operation, group, kwargs)
+        return tracing.enter(core, operation, group, kwargs, tracing.take(kwargs), blocking=blocking)
 
     facade.__dict__[name] = around(method, begin)

@@ -28,6 +28,7 @@ class Ledger:
         "fallbacks",
         "first_chunk_ns",
         "select_ns",
+        "substituted",
     )
 
     def __init__(self) -> None:
@@ -35,6 +36,7 @@ class Ledger:
         self.decisions: list[Decided] = []
         self.fallbacks = 0
         self.denied = 0
+        self.substituted = False
         self.select_ns = 0
         self.backoff_ns = 0
         self.consumer_ns = 0
@@ -86,6 +88,8 @@ class Ledger:
         out[n.FALLBACKS] = self.fallbacks
         if self.denied:
             out[n.RETRIES_DENIED] = self.denied
+        if self.substituted:
+            out[n.SUBSTITUTED] = True
         if of.served_group is not None:
             out[n.SERVED_MODEL_GROUP] = text(of.served_group, limit)
         if of.served_id is not None:

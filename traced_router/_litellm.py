@@ -14,12 +14,14 @@ unless a line says otherwise. It must not know OpenTelemetry.
 import dataclasses
 import inspect
 import os
+import sys
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from types import FrameType, FunctionType, MethodType
-from typing import Any, Final, Literal, TypeAlias, cast
+from typing import Any, Final, Literal, NamedTuple, TypeAlias, cast
 
+import httpx
 import litellm
 from litellm.exceptions import ContentPolicyViolationError, ContextWindowExceededError
 from litellm.router import Router
@@ -1129,3 +1131,136 @@ def open_redis(cache: Any) -> RedisAccess:
     settings = {**cache.redis_kwargs, "decode_responses": False}
     client = get_redis_async_client(connection_pool=get_redis_connection_pool(**settings), **settings)
     return RedisAccess(client, isinstance(client, RedisCluster), cache.namespace)
+
+
+# --- retries and deadlines -------------------------------------------------------------------
+
+NUM_RETRIES: Final = "num_retries"
+"""What a call tells litellm's retry loop; 0 leaves one attempt (1.95 asks a retry policy all the same)."""
+
+
+class _NoRepeats(int):
+    """Zero that counts as given: for embeddings litellm takes 0 for "not said", and two repeats instead."""
+
+    def __bool__(self) -> bool:
+        return True
+
+
+_NO_REPEATS: Final = _NoRepeats(0)
+
+
+def forbid_repeats(kwargs: MutableMapping[str, Any]) -> None:
+    """Keep a provider's own client from repeating a request by itself.
+
+    Up to 1.106 image generation does not hand this on to the client, and moderation never does.
+    """
+    kwargs["max_retries"] = _NO_REPEATS
+
+
+def limit_timeout(kwargs: MutableMapping[str, Any], seconds: float) -> None:
+    """Make ``seconds`` the longest that a client may take to connect and to read; what was shorter stays."""
+    given = kwargs.get("timeout")
+    if isinstance(given, httpx.Timeout):
+        parts = {name: getattr(given, name) for name in ("connect", "read", "write", "pool")}
+        kwargs["timeout"] = httpx.Timeout(**{n: seconds if p is None else min(p, seconds) for n, p in parts.items()})
+        return
+    try:
+        kwargs["timeout"] = seconds if given is None else min(float(given), seconds)
+    except (TypeError, ValueError):
+        kwargs["timeout"] = seconds
+
+
+def limit_unseen(router: object, model: object, kwargs: MutableMapping[str, Any], seconds: float | None) -> None:
+    """As :func:`limit_timeout`, and :func:`forbid_repeats`, before it is known which deployment is called.
+
+    The shortest timeout that one of them may have then stays for all.
+    """
+    forbid_repeats(kwargs)
+    if seconds is None:
+        return
+    group = model_group_of(router, model)
+    asked = (kwargs.get("timeout"), state(router, "timeout"))
+    theirs = (d["litellm_params"].get("timeout") for d in state(router, "model_list") if d["model_name"] == group)
+    numbers = [float(given) for given in (*asked, *theirs) if isinstance(given, int | float)]
+    kwargs["timeout"] = min([seconds, *numbers])
+
+
+def count_retries(kwargs: Mapping[str, Any], retries: int) -> None:
+    """Put the number of retries so far where litellm's logging looks for it."""
+    metadata = kwargs.get("litellm_metadata", kwargs.get("metadata"))
+    if isinstance(metadata, dict):
+        metadata["attempted_retries"] = retries
+
+
+def with_retry_headers(answer: Any, retries: int) -> Any:
+    """``answer``, with the number of retries in its headers, as litellm's own loop puts it there."""
+    if retries == 0 or _add_retry_headers is None:
+        return answer
+    return _add_retry_headers(response=answer, attempted_retries=retries)
+
+
+_add_retry_headers: Final = getattr(sys.modules[LOOP.__module__], "add_retry_headers_to_response", None)
+"""As the loop's own module imports it: from elsewhere since 1.109."""
+
+
+def tell_retries(error: Exception, retries: int) -> None:
+    """Put the number of retries on an exception, as litellm's own loop does when it gives up."""
+    if type(error) in _untyped.LITELLM_EXCEPTION_TYPES:
+        cast("Any", error).num_retries = retries
+
+
+def log_retry(router: Any, kwargs: dict[str, Any], error: Exception) -> dict[str, Any]:
+    """The arguments of the next attempt: with the failed one in their metadata, and who is not asked again."""
+    kwargs = getattr(router, member("log_retry"))(kwargs=kwargs, e=error)
+    skip = getattr(router, "_deployment_ids_to_skip_on_retry", None)  # from 1.106 on
+    skipped = None if skip is None else skip(exception=error, already_skipped=kwargs.get(RETRY_SKIPPED_IDS))
+    return {**kwargs, RETRY_SKIPPED_IDS: skipped} if skipped else kwargs
+
+
+class GroupLeft(NamedTuple):
+    """What a failure leaves of a group.
+
+    ``elsewhere``: the next attempt goes to another deployment. ``hopeless``: all of them are in
+    cooldown, and another group stands by.
+    """
+
+    elsewhere: bool
+    hopeless: bool
+
+
+async def left_of_group(router: Any, kwargs: Mapping[str, Any], failed: str | None) -> GroupLeft | None:
+    """What the failure of the deployment ``failed`` leaves of its group; ``None`` where litellm cannot tell."""
+    model = kwargs.get("model")
+    try:
+        healthy, _ = await router._async_get_healthy_deployments(model=model, parent_otel_span=None)  # noqa: SLF001
+        ids = {deployment["model_info"]["id"] for deployment in healthy}
+    except Exception:  # noqa: BLE001  # it raises where there is no such group, and the error is about to be raised
+        return None
+    fallbacks = kwargs.get("fallbacks", state(router, "fallbacks"))
+    return GroupLeft(bool(ids) and failed is not None and failed not in ids, not ids and _stands_by(fallbacks, kwargs))
+
+
+def _stands_by(fallbacks: object, kwargs: Mapping[str, Any]) -> bool:
+    """Whether litellm would go on to another group; in a fallback, only to one of its group's own."""
+    if specific_fallback(fallbacks, (str(kwargs.get("model")),)):
+        return True
+    return (
+        not kwargs.get(FALLBACK_DEPTH)
+        and isinstance(fallbacks, list)
+        and bool(fallbacks)
+        and (
+            is_inline_fallbacks(fallbacks)
+            or any(isinstance(f, dict) and "*" in f for f in cast("list[object]", fallbacks))
+        )
+    )
+
+
+def is_none_available(error: object) -> bool:
+    """Whether the router found no deployment to ask, because of cooldowns or limits."""
+    return type(error).__name__ in {"RouterRateLimitError", "RouterRateLimitErrorBasic"}
+
+
+def cooldown_left(error: object) -> float | None:
+    """Seconds until a deployment is out of cooldown, when such an error says so."""
+    seconds = getattr(error, "cooldown_time", None)
+    return float(seconds) if isinstance(seconds, int | float) else None

@@ -117,6 +117,18 @@ RETRIES: Final = _key(
 RETRIES_DENIED: Final = _key(
     "traced_router.retries.denied", int, (REQUEST,), "Retries that the retry budget refused; absent when none."
 )
+SUBSTITUTED: Final = _key(
+    "traced_router.substituted",
+    bool,
+    (REQUEST,),
+    "True when the answer is not a provider's but a retry policy's own, of its `retry_error_callback`.",
+)
+DEADLINE: Final = _key(
+    "traced_router.deadline", float, (REQUEST,), "Seconds that the call may take; absent without a deadline."
+)
+DEADLINE_FIRST_CHUNK: Final = _key(
+    "traced_router.deadline.first_chunk", float, (REQUEST,), "Seconds until a stream's first chunk, when limited."
+)
 FALLBACKS: Final = _key("traced_router.fallbacks", int, (REQUEST,), "Fallback hops taken.")
 SERVED_MODEL_GROUP: Final = _key(
     "traced_router.served.model_group", str, (REQUEST,), "The group that answered; absent on error."
@@ -262,6 +274,12 @@ DEPLOYMENT_MODEL_GROUP: Final = _key("litellm.deployment.model_group", str, (ATT
 DEPLOYMENT_ATTEMPT: Final = _key("litellm.deployment.attempt", int, (ATTEMPT,), "1-based within the hop.")
 DEPLOYMENT_REASON: Final = _key("litellm.deployment.reason", str, (ATTEMPT,), "`initial`, `retry` or `fallback`.")
 ATTEMPT_NUMBER: Final = _key("traced_router.attempt.number", int, (ATTEMPT,), "1-based over the whole request.")
+DEADLINE_REMAINING: Final = _key(
+    "traced_router.deadline.remaining",
+    float,
+    (ATTEMPT,),
+    "Seconds of the deadline that were left when the attempt began.",
+)
 ATTEMPT_COST: Final = _key("traced_router.attempt.cost", float, (ATTEMPT,), "USD, as litellm computes it.")
 ATTEMPT_RETRY_AFTER: Final = _key(
     "traced_router.attempt.retry_after", float, (ATTEMPT,), "Seconds that the provider asked to wait."

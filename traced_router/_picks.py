@@ -33,6 +33,7 @@ class BarePick:
     """A pick outside a call: no span, but a strategy of ours decides it all the same."""
 
     __slots__ = ("_entered",)
+    countdown = None
 
     def __init__(self, probe: Probe) -> None:
         self._entered = enter(probe)
@@ -54,6 +55,7 @@ class Pick:
     """
 
     __slots__ = ("_entered", "_group", "_probe", "_reader", "_scope", "_selection", "_token")
+    countdown = None
 
     def __init__(
         self,

@@ -15,15 +15,16 @@ generated core class, where ``self`` is that core. See ``_litellm`` for every na
 
 import functools
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from litellm.router import Router
 from opentelemetry import context as otel_context
 from opentelemetry import metrics, trace
 from opentelemetry._logs import LoggerProvider
 from opentelemetry.util.types import AttributeValue
+from tenacity import BaseRetrying
 
-from traced_router import _construction, _edges, _hosted, _picks, _readers, _strategies
+from traced_router import _construction, _edges, _hosted, _picks, _readers, _retrying, _strategies
 from traced_router import _litellm as seams
 from traced_router._arguments import Arguments
 from traced_router._around import argument
@@ -39,9 +40,14 @@ from traced_router._spans import Hop
 from traced_router._streams import follow_attempt
 from traced_router._tracing import PULL, FallbackPlan, Mirror, RouterTracing, hand_over, take_over
 from traced_router._tree import Call
+from traced_router.deadline import Deadline, of_group
 from traced_router.explanation import Explanation
 from traced_router.resilience import ResilienceOptions
+from traced_router.retry import RetryPolicy
 from traced_router.settings import TracedRouterSettings, load
+
+Retrying: TypeAlias = RetryPolicy | BaseRetrying | bool
+"""What retries: ours, tenacity's, or litellm's own loop (``False``)."""
 
 _STATE: Final = "_traced_router"
 
@@ -91,6 +97,12 @@ class TracedRouter(Router):
         redactor: where content is captured, called with a list of messages (``role`` and ``parts``)
             before any of it goes out; returns what may be shown, ``None`` for nothing. Where it raises,
             nothing is shown.
+        retrying: retries failed attempts instead of litellm's loop: a
+            :class:`~traced_router.retry.RetryPolicy`, tenacity's ``AsyncRetrying`` or ``Retrying`` as a
+            template, or these by model group with ``"*"`` for all others. A call's own ``retrying=`` comes
+            first; ``False`` is litellm's loop.
+        deadline: seconds that a call may take, or a :class:`~traced_router.deadline.Deadline`, or these by
+            model group with ``"*"`` for all others. A call's own ``deadline=`` comes first.
 
     ``routing_strategy``, and that of a routing group or of a call, can also be the name of an
     installed strategy, or a :class:`~traced_router.strategy.RoutingStrategy` object.
@@ -111,6 +123,8 @@ class TracedRouter(Router):
         attributes: Mapping[str, AttributeValue] | None = None,
         on_request_end: OnRequestEnd | None = None,
         redactor: Redactor | None = None,
+        retrying: Retrying | Mapping[str, Retrying] | None = None,
+        deadline: Deadline | float | Mapping[str, Deadline | float] | None = None,
         **kwargs: Any,
     ) -> None:
         in_force = load(settings)
@@ -124,6 +138,8 @@ class TracedRouter(Router):
             attributes,
             on_request_end,
             redactor,
+            retrying,
+            deadline,
         )
         arguments.check()
         args, named = _strategies.positional_as_named(args, kwargs)
@@ -250,25 +266,36 @@ class TracedRouter(Router):
         if call is None or frame is None:
             return await common_utils(*args, **kwargs)
         plan = _plan(call, frame, args, kwargs)
+        error = argument("e", 0, args, kwargs)
+        if call.countdown is not None:
+            call.countdown.failed(error)
+            if call.countdown.expired:
+                raise error
         return await _in_context(
             with_frame(Frame(call, None, plan), call.parent_context(None)), common_utils, args, kwargs
         )
 
     async def async_function_with_retries(self, *args: Any, **kwargs: Any) -> Any:
         """A group's attempts."""
+        turn = super().async_function_with_retries
+        call, frame = _call()
         try:
-            return await super().async_function_with_retries(*args, **kwargs)
+            if call is not None and frame is not None and call.policies:
+                policy = of_group(call.policies, seams.model_group_of(self, kwargs.get("model")))
+                if policy is not None:
+                    once = functools.partial(_once, turn, args)
+                    return await _retrying.run(self, call, _hop_now(call, frame), policy, once, kwargs)
+            return await turn(*args, **kwargs)
         finally:
-            call, _ = _call()
             if call is not None:
                 call.end_backoff()
 
     def _time_to_sleep_before_retry(self, *args: Any, **kwargs: Any) -> Any:
         error = argument("e", 0, args, kwargs)
         call, frame = _call()
-        if call is not None and call.allow_retry is not None and argument("remaining_retries", 1, args, kwargs) != 0:
-            _ask_budget(call, error)
         seconds = super()._time_to_sleep_before_retry(*args, **kwargs)
+        if call is not None:
+            _ask_leave(call, seconds, error, retry=argument("remaining_retries", 1, args, kwargs) != 0)
         if call is not None and frame is not None:
             _wait(call, _hop_now(call, frame), seconds, error)
         return seconds
@@ -278,6 +305,10 @@ class TracedRouter(Router):
         call, frame = _call()
         if call is None or frame is None:
             return await super().make_call(original_function, *args, **kwargs)
+        if call.countdown is not None:
+            call.countdown.check()
+        if call.repeats is not None:
+            seams.count_retries(kwargs, call.repeats)
         name = getattr(original_function, "__name__", "")
         tracing = _tracing(self)
         scope = Scope(call, frame.hop, name, tracing.reader, kwargs.get("model"), kwargs, tracing.capture)
@@ -330,6 +361,8 @@ class TracedRouter(Router):
         scope = current_scope()
         if scope is not None:
             scope.updated(self, deployment, parameters)
+            if scope.call.repeats is not None or scope.call.countdown is not None:
+                _keep_in_time(scope.call, parameters)
         return result
 
     def routing_strategy_pre_call_checks(self, *args: Any, **kwargs: Any) -> Any:
@@ -559,11 +592,36 @@ def _wait(call: Call, hop: Hop | None, seconds: float, error: Any) -> None:
         call.backoff(seconds, source, failure.retry_after, hop)
 
 
-def _ask_budget(call: Call, error: Exception) -> None:
-    """Raise ``error``, as litellm does when it gives a group up, where the retry budget is used up."""
-    if call.allow_retry is not None and not call.allow_retry():
+def _ask_leave(call: Call, seconds: float, error: Exception, *, retry: bool) -> None:
+    """Raise ``error``, as litellm does when it gives a group up, where it must not wait or try again.
+
+    That is while a policy decides about retries, when the deadline comes before the end of the wait,
+    and where the retry budget is used up.
+    """
+    if call.repeats is not None:
+        raise error
+    if call.countdown is not None:
+        call.countdown.failed(error)
+        if call.countdown.refuses(seconds, retry=retry):
+            raise error
+    if retry and call.allow_retry is not None and not call.allow_retry():
         call.retry_denied()
         raise error
+
+
+async def _once(turn: Callable[..., Awaitable[Any]], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """One turn of litellm's loop that makes one attempt."""
+    return await turn(*args, **{**kwargs, seams.NUM_RETRIES: 0})
+
+
+def _keep_in_time(call: Call, kwargs: dict[str, Any]) -> None:
+    """Tell the provider's client, which knows neither policies nor deadlines, what it may do by itself."""
+    if call.countdown is not None:
+        call.countdown.check()
+    seams.forbid_repeats(kwargs)
+    seconds = None if call.countdown is None else call.countdown.timeout()
+    if seconds is not None:
+        seams.limit_timeout(kwargs, seconds)
 
 
 def _hop_now(call: Call, frame: Frame) -> Hop | None:

@@ -325,6 +325,7 @@ class ProviderCall:
     """
 
     __slots__ = ("_over", "_scope")
+    countdown = None
 
     def __init__(self, scope: Scope, over: Callable[[], None]) -> None:
         self._scope = scope

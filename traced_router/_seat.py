@@ -124,7 +124,7 @@ class Seat:
 
     def _pick(self, wanted: Wanted) -> Any:
         group = self._group(wanted)
-        request = _request(wanted)
+        request = _request(wanted, self._clock)
         eligible = self._eligible(request, group)
         if self.strategy is None:
             return self._shuffle(wanted, group, request, eligible)
@@ -188,7 +188,7 @@ class Seat:
         """The deployments that the resilience layer leaves to a strategy of litellm's."""
         try:
             group = self._group(wanted)
-            return _left(wanted, group, self._eligible(_request(wanted), group))
+            return _left(wanted, group, self._eligible(_request(wanted, self._clock), group))
         except Exception as fault:  # noqa: BLE001  # litellm goes on with all of them
             self._guard.report("strategy", fault)
             return wanted.deployments
@@ -196,7 +196,7 @@ class Seat:
     def took(self, wanted: Wanted, chosen: Mapping[str, Any]) -> None:
         """A strategy of litellm's has chosen."""
         try:
-            self._reserve(wanted.probe, _read_candidate.deployment_id(chosen), _request(wanted), None)
+            self._reserve(wanted.probe, _read_candidate.deployment_id(chosen), _request(wanted, self._clock), None)
         except Exception as fault:  # noqa: BLE001  # as above
             self._guard.report("strategy", fault)
 
@@ -321,15 +321,17 @@ def _left(wanted: Wanted, group: _Group, eligible: Eligible) -> Sequence[Mapping
     return left
 
 
-def _request(wanted: Wanted) -> RoutingRequest:
+def _request(wanted: Wanted, clock: Callable[[], float]) -> RoutingRequest:
     kwargs, scope = wanted.request, wanted.probe.scope
     call = None if scope is None else scope.call
+    remaining = None if call is None or call.countdown is None else call.countdown.remaining
     return RoutingRequest(
         model_group=wanted.model_group,
         operation="chat" if call is None else call.operation,
         stream=kwargs.get("stream") is True,
         attempt=1 if call is None else len(call.ledger.attempts) + 1,
         tried=frozenset() if call is None else call.tried(),
+        deadline=None if remaining is None else clock() + remaining,
         max_output_tokens=_read_candidate.max_output_tokens(kwargs),
         affinity=lambda: _read_candidate.affinity_key(kwargs, wanted.messages),
         size=lambda: _read_candidate.input_size(kwargs, wanted.messages),

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from traced_router._tree import Call
 
 ERROR: Final = Status(StatusCode.ERROR)
+_DEADLINE: Final = FailureFacts("DeadlineExceeded", "timeout")
 
 
 class AttemptListener(Protocol):
@@ -220,10 +221,17 @@ class Attempt:
         if parameters:
             for key, value in parameters.items():
                 out[key] = texts(value, limit) if isinstance(value, tuple) else value
+        self._add_prospects(out)
+        return out
+
+    def _add_prospects(self, out: dict[str, Value]) -> None:
+        """Add how long the attempt may take, and how long it is expected to."""
+        call = self._call
+        if call.countdown is not None and (remaining := call.countdown.remaining) is not None:
+            out[n.DEADLINE_REMAINING] = remaining
         decision = call.last_decision
         if decision is not None and decision.predicted_seconds is not None:
             out[n.ATTEMPT_PREDICTED_SECONDS] = decision.predicted_seconds
-        return out
 
     @property
     def call(self) -> "Call":
@@ -273,8 +281,11 @@ class Attempt:
 
     @fails_open("attempt")
     def left(self, *, cancelled: bool = False) -> None:
-        """The caller left: not an error."""
-        if not self._done:
+        """The caller left: not an error. Unless it was the call's deadline that took them away."""
+        countdown = self._call.countdown
+        if cancelled and countdown is not None and countdown.struck:
+            self.fail(_DEADLINE)
+        elif not self._done:
             self._end(None, FailureFacts("", "cancelled") if cancelled else None, left=True)
 
     @fails_open("attempt")

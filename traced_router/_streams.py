@@ -34,7 +34,8 @@ async def pull_async(step: Callable[[], Any], follower: Follower) -> Any:
     follower.pulling()
     token = attach(follower.context)
     try:
-        chunk = await step()
+        countdown, pulled = follower.countdown, step()
+        chunk = await (pulled if countdown is None else countdown.within(pulled))
     except BaseException as error:
         detach(token)
         follower.ended(error)
@@ -49,7 +50,8 @@ def pull(step: Callable[[], Any], follower: Follower) -> Any:
     follower.pulling()
     token = attach(follower.context)
     try:
-        chunk = step()
+        countdown = follower.countdown
+        chunk = step() if countdown is None else countdown.call(step)
     except BaseException as error:
         detach(token)
         follower.ended(error)
@@ -131,7 +133,8 @@ class _Async(_StandIn):
         follower.pulling()
         token = attach(follower.context)
         try:
-            chunk = await self._anext()
+            countdown, pulled = follower.countdown, self._anext()
+            chunk = await (pulled if countdown is None else countdown.within(pulled))
         except BaseException as error:
             detach(token)
             follower.ended(error)

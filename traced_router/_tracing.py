@@ -13,6 +13,7 @@ import asyncio
 import functools
 import itertools
 import logging
+import math
 import sys
 import threading
 import time
@@ -20,7 +21,7 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from contextvars import Token
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from opentelemetry import context as otel_context
 from opentelemetry import metrics, trace
@@ -34,6 +35,7 @@ from traced_router._arguments import Arguments
 from traced_router._attributes import Limits
 from traced_router._capture import Capture
 from traced_router._configured import Configured
+from traced_router._countdown import Countdown
 from traced_router._current import attach, detach
 from traced_router._enrichment import Enrichment
 from traced_router._facts import CallFacts
@@ -42,6 +44,7 @@ from traced_router._guard import Guard, fails_open
 from traced_router._log_lines import logger
 from traced_router._metrics import INSTRUMENTATION, Metrics
 from traced_router._model_info import ModelInfos
+from traced_router._policies import Policies, policies_of
 from traced_router._propagation import parent_context, put_headers
 from traced_router._scope import Scope, current_scope, is_stream
 from traced_router._spans import Attempt
@@ -50,6 +53,7 @@ from traced_router._streams import follow
 from traced_router._summaries import remember
 from traced_router._tree import Batch, Call, Tree, Unrecorded
 from traced_router._values import wording
+from traced_router.deadline import Deadlines, deadlines_of, of_group
 from traced_router.settings import ContentCapture, TracedRouterSettings
 from traced_router.vocabularies import named
 
@@ -58,6 +62,18 @@ PULL: Final = object()
 
 HANDED: Final = "_traced_router_context"
 """A private parameter of a call, between two of our own overrides."""
+
+
+RETRYING: Final = "retrying"
+DEADLINE: Final = "deadline"
+"""Arguments of a call that are ours."""
+
+
+class Wishes(NamedTuple):
+    """What a call is to do about failures, and how long it may take; both by model group."""
+
+    policies: Policies
+    deadlines: Deadlines
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +164,8 @@ class RouterTracing:
             settings.metadata_attributes,
             settings.max_string_length,
         )
+        self.policies = policies_of(settings.retrying if arguments.retrying is None else arguments.retrying)
+        self._deadlines = deadlines_of(settings.deadline if arguments.deadline is None else arguments.deadline)
 
     def _capture(self, arguments: Arguments, settings: TracedRouterSettings) -> Capture | None:
         """What is done with content; ``None`` when it is off, as it is where others make the LLM spans."""
@@ -172,25 +190,54 @@ class RouterTracing:
 
     # --- in ------------------------------------------------------------------------------------
 
+    def take(self, kwargs: MutableMapping[str, Any]) -> "Wishes | None":
+        """What a call says of retries and deadlines, which must not reach a provider, over what the router says.
+
+        Raises:
+            ConfigurationError: it cannot be used.
+        """
+        retrying, deadline = kwargs.pop(RETRYING, None), kwargs.pop(DEADLINE, None)
+        if retrying is None and deadline is None and not self.policies and not self._deadlines:
+            return None
+        policies = self.policies if retrying is None else policies_of(retrying)
+        return Wishes(policies, self._deadlines if deadline is None else deadlines_of(deadline))
+
     @fails_open("request")
     def enter(
-        self, router: object, operation: str, model: object, kwargs: Mapping[str, object]
+        self,
+        router: object,
+        operation: str,
+        model: object,
+        kwargs: Mapping[str, object],
+        wishes: "Wishes | None" = None,
+        *,
+        blocking: bool = False,
     ) -> "Edge | UnrecordedEdge | None":
         """A public method is called; ``None`` when it is part of a call that is traced already."""
         frame = current_frame()
         if frame is not None and isinstance(frame.call, Call) and self._delegates(frame.call, operation):
             return None
         links, context = self._origin(frame, kwargs)
+        facts = self._facts(router, operation, model, kwargs)
+        countdown: Countdown | None = None
+        deadline = None if wishes is None else of_group(wishes.deadlines, facts.model_group)
+        if deadline is not None:
+            countdown = Countdown(deadline, facts.model_group, streaming=facts.streaming, blocking=blocking)
+            facts = facts._replace(
+                deadline=_seconds(deadline.total), deadline_first_chunk=_seconds(deadline.first_chunk)
+            )
         call = self.tree.open_call(
-            self._facts(router, operation, model, kwargs),
+            facts,
             links=links,
             context=context,
-            follow=self.strategies.active or self.strategies.asks(kwargs),
+            follow=self.strategies.active or self.strategies.asks(kwargs) or wishes is not None,
         )
         if call is None:
             return None
         if isinstance(call, Unrecorded):
             return UnrecordedEdge(call.context)
+        if wishes is not None:
+            call.policies, call.countdown = wishes.policies, countdown
         return Edge(call, Scope(call, None, operation, self.reader, asked=kwargs, capture=self.capture))
 
     def _delegates(self, call: Call, operation: str) -> bool:
@@ -326,6 +373,10 @@ def _given(kwargs: Mapping[str, object], name: str) -> str | None:
     return wording(kwargs.get(name))
 
 
+def _seconds(value: float | None) -> float | None:
+    return None if value is None or math.isinf(value) else float(value)
+
+
 def _weak_method(tracing: RouterTracing) -> Callable[[object, object, object], None]:
     reference = weakref.ref(tracing)
 
@@ -344,6 +395,7 @@ class UnrecordedEdge:
     """A public call that nobody records: only its context is current."""
 
     __slots__ = ("_token",)
+    countdown = None
 
     def __init__(self, context: Context) -> None:
         self._token: Token[Context] = attach(context)
@@ -370,6 +422,11 @@ class Edge:
         self._call = call
         self._scope = scope
         scope.enter()
+
+    @property
+    def countdown(self) -> Countdown | None:
+        """How long the call may take."""
+        return self._call.countdown
 
     def returned(self, result: Any) -> Any:
         """The call has its answer, or the stream of it; what the caller is to get."""

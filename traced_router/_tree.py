@@ -17,6 +17,7 @@ import uuid
 from asyncio import CancelledError
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from opentelemetry import context as otel_context
 from opentelemetry import trace
@@ -38,6 +39,10 @@ from traced_router._summaries import Accounts, Decided, Finished, Streamed, reme
 from traced_router._timeline import Timeline
 from traced_router._values import wording
 from traced_router.vocabularies import Said, Vocabulary
+
+if TYPE_CHECKING:
+    from traced_router._countdown import Countdown
+    from traced_router._policies import Policies
 
 
 def _nobody() -> None:
@@ -120,9 +125,19 @@ class Tree:
             attributes[n.MODEL_GROUP] = text(facts.model_group, limit)
         if facts.trace_id is not None:
             attributes[n.TRACE_ID] = text(facts.trace_id, limit)
+        if facts.deadline is not None:
+            attributes[n.DEADLINE] = facts.deadline
+        if facts.deadline_first_chunk is not None:
+            attributes[n.DEADLINE_FIRST_CHUNK] = facts.deadline_first_chunk
         start = timeline.now()
         name = text(n.request_span(facts.operation, facts.model_group), limit)
-        span = self.tracer().start_span(name, parent, SpanKind.INTERNAL, attributes, links, start)
+        try:
+            span = self.tracer().start_span(name, parent, SpanKind.INTERNAL, attributes, links, start)
+        except Exception as fault:
+            if not follow:
+                raise
+            self.guard.report("request", fault)  # a strategy, a deadline or a policy needs the call all the same
+            span = trace.INVALID_SPAN
         if self.mirror is not None and span.is_recording():
             root = not trace.get_current_span(parent).get_span_context().is_valid
             self.mirror.add(span, Said(n.REQUEST, facts.operation, attributes, start, name=name, root=root))
@@ -245,11 +260,14 @@ class Call:
         "_tree",
         "allow_retry",
         "claimed",
+        "countdown",
         "guard",
         "last_decision",
         "ledger",
         "measures",
+        "policies",
         "recording",
+        "repeats",
         "timeline",
         "when_done",
     )
@@ -272,6 +290,12 @@ class Call:
         """Set once the call has gone past its public edge: a further edge is another call."""
         self.allow_retry: Callable[[], bool] | None = None
         """Whether the router may send one more attempt after a failure, where somebody limits that."""
+        self.countdown: Countdown | None = None
+        """The call's deadline, running down."""
+        self.policies: Policies | None = None
+        """The retry policies in force; without one for its group, litellm's own loop retries."""
+        self.repeats: int | None = None
+        """Retries so far in the turn of the group whose attempts a policy makes now."""
         self.when_done: Callable[[], None] | None = None
         self.last_decision: DecisionFacts | None = None
         self.measures = measures
@@ -466,6 +490,8 @@ class Call:
     def first_chunk(self) -> None:
         """The caller gets its first chunk."""
         self.ledger.first_chunk_ns = self.timeline.now() - self._start
+        if self.countdown is not None:
+            self.countdown.first_chunk()
 
     # --- the end -----------------------------------------------------------------------------
 

@@ -105,6 +105,16 @@ class TracedRouterSettings(BaseSettings):
     """Keys of litellm's metadata that become ``traced_router.metadata.<key>`` on the request span, where their
     values are text, numbers, flags, or lists of text; in the environment with commas between them. At most 32."""
 
+    retrying: bool | dict[str, Any] | None = None
+    """Retry policies of a router that is built without ``retrying=``, by model group, with ``"*"`` for all
+    others: each the fields of a :class:`~traced_router.retry.RetryPolicy`, or false for litellm's own
+    retries; in the environment as JSON. Plain true is a ``RetryPolicy()`` for all."""
+
+    deadline: float | dict[str, Any] | None = None
+    """Deadlines of a router that is built without ``deadline=``: seconds for every call, or by model group,
+    with ``"*"`` for all others: each seconds, or the fields of a :class:`~traced_router.deadline.Deadline`;
+    in the environment as JSON."""
+
 
 def load(given: TracedRouterSettings | Mapping[str, object] | None = None) -> TracedRouterSettings:
     """The settings in force: ``given`` over the environment over the defaults.

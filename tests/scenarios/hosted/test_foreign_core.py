@@ -7,7 +7,7 @@ import litellm
 import pytest
 
 from traced_router.testing import ANY, absent, assert_tree, span
-from traced_router.testing._provider_behaviours import Answer, BadRequest, RateLimited, ServerError
+from traced_router.testing._provider_behaviours import Answer, BadRequest, Hang, RateLimited, ServerError
 
 MESSAGES = [{"role": "user", "content": "hi"}]
 
@@ -269,3 +269,14 @@ async def test_a_fault_in_tracing_changes_nothing(provider, monkeypatch, foreign
     assert type(answer) is litellm.ModelResponse
     assert recorder.open_spans() == []
     recorder.clear()  # such a trace cannot keep the contract
+
+
+async def test_a_retry_policy_has_no_effect_and_a_deadline_has(provider, foreign, recorder, caplog):
+    provider.default("dep-a", Hang())
+    made = foreign(provider.deployment("dep-a"), retrying=True, deadline=0.4)
+
+    with pytest.raises(litellm.Timeout):
+        await made.acompletion("gpt-4o", MESSAGES)
+
+    assert "this litellm's core retries by itself and asks no Python: retrying= has no effect" in caplog.messages
+    assert recorder.tree().attributes["error.type"] == "DeadlineExceeded"
