@@ -290,6 +290,46 @@ def test_category(error: BaseException, category: str) -> None:
     assert failure(error) == FailureFacts(type(error).__name__, category)
 
 
+LITELLMS = {
+    "APIConnectionError": "connection",
+    "APIError": "server",
+    "APIResponseValidationError": "server",
+    "AuthenticationError": "auth",
+    "BadGatewayError": "server",
+    "BadRequestError": "bad_request",
+    "BlockedPiiEntityError": "content_policy",
+    "BudgetExceededError": "rate_limit",
+    "CallerCredentialAuthenticationError": "auth",
+    "CallerCredentialRateLimitError": "rate_limit",
+    "ContentPolicyViolationError": "content_policy",
+    "ContextWindowExceededError": "context_window",
+    "GuardrailRaisedException": "content_policy",
+    "InternalServerError": "server",
+    "InvalidRequestError": "bad_request",
+    "JSONSchemaValidationError": "server",
+    "LiteLLMUnknownProvider": "bad_request",
+    "MidStreamFallbackError": "server",
+    "ModifyResponseException": "content_policy",
+    "NotFoundError": "not_found",
+    "PaymentRequiredError": "auth",
+    "PermissionDeniedError": "auth",
+    "RateLimitError": "rate_limit",
+    "RejectedRequestError": "content_policy",
+    "SensitiveDataRouteException": "content_policy",
+    "ServiceUnavailableError": "server",
+    "Timeout": "timeout",
+    "UnprocessableEntityError": "bad_request",
+    "UnsupportedParamsError": "bad_request",
+}
+"""What each of litellm's exceptions means by itself; not every version has all of them."""
+
+
+@pytest.mark.parametrize("name", [name for name in LITELLMS if hasattr(litellm.exceptions, name)])
+def test_litellms_classes(name: str) -> None:
+    kind: type[Exception] = getattr(litellm.exceptions, name)
+    assert failure(kind.__new__(kind)) == FailureFacts(name, LITELLMS[name])
+
+
 REAL = sent(429, {"retry-after": "3"})
 INVENTED = httpx.Response(429, headers={"retry-after": "3"}, request=httpx.Request("GET", "http://x"))
 BOTO = {"ResponseMetadata": {"HTTPStatusCode": 400, "HTTPHeaders": {}}}
