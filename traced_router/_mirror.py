@@ -18,7 +18,8 @@ class Mirror:
     Args:
         vocabularies: at least one.
         guard: where the faults of one go; the others, and the span, are as without it.
-        limit: characters of a string. What is longer is left out: half a JSON object is none.
+        limit: characters of a string. What is longer, and longer than what the span said itself (content has
+            a limit of its own), is left out: half a JSON object is none.
     """
 
     __slots__ = ("_limit", "_vocabularies", "guard")
@@ -37,6 +38,6 @@ class Mirror:
 
     @fails_open("vocabulary")
     def _words(self, vocabulary: Vocabulary, said: Said) -> Mapping[str, Value]:
-        limit = self._limit
         words = vocabulary.mirror(said)
+        limit = max(self._limit, *(len(value) for value in said.attributes.values() if isinstance(value, str)), 0)
         return {k: value for k, value in words.items() if not isinstance(value, str) or len(value) <= limit}

@@ -67,6 +67,10 @@ FIRST_CHUNK: Final = _name(
     _ATTEMPT,
     "When the first chunk with content came, ISO 8601; streams only.",
 )
+INPUT: Final = _name("langfuse.observation.input", str, _ATTEMPT, "`gen_ai.input.messages`, where content is captured.")
+OUTPUT: Final = _name(
+    "langfuse.observation.output", str, _ATTEMPT, "`gen_ai.output.messages`, where content is captured."
+)
 TRACE_NAME: Final = _name(
     "langfuse.trace.name",
     str,
@@ -80,6 +84,11 @@ NAMES: Final = _name.table()
 
 _STEPS: Final = {n.REQUEST: "chain", n.BATCH: "chain", n.FALLBACK: "chain"}
 _RENAMED: Final = {n.ERROR_TYPE: STATUS, n.SESSION_ID: SESSION, n.USER_ID: USER}
+_SPOKEN: Final = {
+    n.GEN_AI_RESPONSE_MODEL: MODEL,
+    n.GEN_AI_INPUT_MESSAGES: INPUT,
+    n.GEN_AI_OUTPUT_MESSAGES: OUTPUT,
+}
 
 
 def mirror(said: Said) -> Mapping[str, Value]:
@@ -109,7 +118,7 @@ def _ended(said: Said) -> dict[str, Value]:
     out = rename(said.attributes, _RENAMED)
     if said.role != n.ATTEMPT:
         return out
-    out.update(rename(said.attributes, {n.GEN_AI_RESPONSE_MODEL: MODEL}))
+    out.update(rename(said.attributes, _SPOKEN))
     usage = _usage(said.attributes)
     if usage:
         out[USAGE] = as_json(usage)

@@ -8,11 +8,12 @@ as they are.
 This module must not know litellm.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from traced_router import _names as n
 from traced_router._attributes import Value
+from traced_router.vocabularies._messages import Spoken, answered, asked, few, tools
 from traced_router.vocabularies._vocabulary import EVERY_SPAN, Names, Said, parameters, tokens, total_tokens
 
 _name: Final = Names()
@@ -46,6 +47,13 @@ EMBEDDING_PARAMETERS: Final = _name(
     "embedding.invocation_parameters", str, _ATTEMPT, "As `llm.invocation_parameters`, of an embedding."
 )
 RERANKER_MODEL: Final = _name("reranker.model_name", str, _ATTEMPT, "The model of a reranking.")
+INPUT: Final = _name("input.value", str, _ATTEMPT, "`gen_ai.input.messages`, where content is captured.")
+INPUT_TYPE: Final = _name("input.mime_type", str, _ATTEMPT, "`application/json`, beside the value.")
+OUTPUT: Final = _name("output.value", str, _ATTEMPT, "`gen_ai.output.messages`, where content is captured.")
+OUTPUT_TYPE: Final = _name("output.mime_type", str, _ATTEMPT, "`application/json`, beside the value.")
+_name("llm.input_messages.*", str, _ATTEMPT, "The same, and instructions, by message: role, text, tool calls; if few.")
+_name("llm.output_messages.*", str, _ATTEMPT, "As of the input.")
+_name("llm.tools.*", str, _ATTEMPT, "`gen_ai.tool.definitions`, each as JSON; if few.")
 
 NAMES: Final = _name.table()
 
@@ -116,4 +124,38 @@ def _answered(said: Said) -> Mapping[str, Value]:
         out[_MODELS.get(said.operation, MODEL)] = attributes[n.GEN_AI_RESPONSE_MODEL]
     if n.ATTEMPT_COST in attributes:
         out[COST] = attributes[n.ATTEMPT_COST]
+    if n.GEN_AI_INPUT_MESSAGES in attributes or n.GEN_AI_OUTPUT_MESSAGES in attributes:
+        out.update(_spoken(said))
     return out
+
+
+def _spoken(said: Said) -> dict[str, Value]:
+    """The content, where it is captured."""
+    attributes = said.attributes
+    out: dict[str, Value] = {}
+    for key, value, mime_type in (
+        (n.GEN_AI_INPUT_MESSAGES, INPUT, INPUT_TYPE),
+        (n.GEN_AI_OUTPUT_MESSAGES, OUTPUT, OUTPUT_TYPE),
+    ):
+        if key in attributes:
+            out[value] = attributes[key]
+            out[mime_type] = "application/json"
+    if said.operation not in _KINDS:
+        out.update(_flat("llm.input_messages", asked(attributes)))
+        out.update(_flat("llm.output_messages", answered(attributes)))
+        out.update(few({f"llm.tools.{i}.tool.json_schema": tool for i, tool in enumerate(tools(attributes))}))
+    return out
+
+
+def _flat(prefix: str, messages: Sequence[Spoken]) -> dict[str, Value]:
+    words: dict[str, str | None] = {}
+    for i, message in enumerate(messages):
+        at = f"{prefix}.{i}.message"
+        words[f"{at}.role"] = message.role
+        words[f"{at}.content"] = message.text
+        words[f"{at}.tool_call_id"] = message.answers
+        for j, call in enumerate(message.calls):
+            words[f"{at}.tool_calls.{j}.tool_call.id"] = call.id
+            words[f"{at}.tool_calls.{j}.tool_call.function.name"] = call.name
+            words[f"{at}.tool_calls.{j}.tool_call.function.arguments"] = call.arguments
+    return few(words)

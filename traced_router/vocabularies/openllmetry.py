@@ -6,11 +6,12 @@ them until they moved to the conventions' own.
 This module must not know litellm.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from traced_router import _names as n
 from traced_router._attributes import Value
+from traced_router.vocabularies._messages import Spoken, answered, asked, few
 from traced_router.vocabularies._vocabulary import Names, Said, rename, tokens, total_tokens
 
 _name: Final = Names()
@@ -46,6 +47,8 @@ STOP: Final = _name("llm.chat.stop_sequences", tuple, _ATTEMPT, "`gen_ai.request
 FINISH_REASON: Final = _name(
     "llm.response.finish_reason", str, _ATTEMPT, "The first of `gen_ai.response.finish_reasons`."
 )
+_name("gen_ai.prompt.*", str, _ATTEMPT, "The captured content of the call by message: role, text, tool calls; if few.")
+_name("gen_ai.completion.*", str, _ATTEMPT, "As of the call; and why it ended.")
 
 NAMES: Final = _name.table()
 
@@ -102,4 +105,21 @@ def _answered(attributes: Mapping[str, Value]) -> Mapping[str, Value]:
     reasons = attributes.get(n.GEN_AI_RESPONSE_FINISH_REASONS)
     if isinstance(reasons, tuple):
         out[FINISH_REASON] = reasons[0]
+    out.update(_flat("gen_ai.prompt", asked(attributes)))
+    out.update(_flat("gen_ai.completion", answered(attributes)))
     return out
+
+
+def _flat(prefix: str, messages: Sequence[Spoken]) -> dict[str, Value]:
+    words: dict[str, str | None] = {}
+    for i, message in enumerate(messages):
+        at = f"{prefix}.{i}"
+        words[f"{at}.role"] = message.role
+        words[f"{at}.content"] = message.text
+        words[f"{at}.finish_reason"] = message.finish_reason
+        words[f"{at}.tool_call_id"] = message.answers
+        for j, call in enumerate(message.calls):
+            words[f"{at}.tool_calls.{j}.id"] = call.id
+            words[f"{at}.tool_calls.{j}.name"] = call.name
+            words[f"{at}.tool_calls.{j}.arguments"] = call.arguments
+    return few(words)
