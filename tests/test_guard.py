@@ -51,6 +51,21 @@ def test_a_fault_is_an_answer_of_none(caplog):
     ]
 
 
+def test_the_way_to_a_fault_is_there_for_who_looks_without_its_message(caplog):
+    caplog.set_level(logging.DEBUG, logger="traced_router")
+    guard = Guard(NoOpMeterProvider)
+    unknown = "secret"
+    with pytest.raises(KeyError) as met:
+        {}[unknown]
+    guard.report("thing", met.value)
+
+    error, way = caplog.records
+    assert (error.levelname, way.levelname) == ("ERROR", "DEBUG")
+    assert way.getMessage().startswith("tracing failed there:\n  File ")
+    assert "in test_the_way_to_a_fault" in way.getMessage()
+    assert "secret" not in caplog.text
+
+
 def test_what_is_no_exception_goes_on():
     class Interrupted(Thing):
         @fails_open("thing")
@@ -83,4 +98,4 @@ def test_a_meter_provider_that_fails_is_no_fault_of_the_call(caplog):
     guard.report("thing", ValueError())
 
     assert guard.faults == 2
-    assert [r.levelname for r in caplog.records] == ["ERROR", "DEBUG", "DEBUG"]
+    assert [r.levelname for r in caplog.records] == ["ERROR", "DEBUG", "DEBUG", "DEBUG"]

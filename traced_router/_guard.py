@@ -14,7 +14,7 @@ from typing import Concatenate, ParamSpec, Protocol, TypeVar
 from opentelemetry import metrics
 
 from traced_router import _names
-from traced_router._log_lines import logger
+from traced_router._log_lines import logger, way_to
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -42,8 +42,9 @@ class Guard:
                     "tracing failed in %s with %s; the call goes on, and further faults there are only counted",
                     where,
                     type(fault).__name__,
-                    exc_info=logger.isEnabledFor(logging.DEBUG),
                 )
+                if logger.isEnabledFor(logging.DEBUG):
+                    logger.debug("tracing failed there:\n%s", way_to(fault))
         self.count(where)
 
     def count(self, where: str) -> None:
@@ -53,7 +54,7 @@ class Guard:
             self._count(where)
         except Exception:  # noqa: BLE001  # a broken meter provider is the last thing that may raise here
             with contextlib.suppress(Exception):
-                logger.debug("counting a tracing fault failed", exc_info=True)
+                logger.debug("counting a tracing fault failed")
 
     def _count(self, where: str) -> None:
         provider = self._provider()

@@ -138,8 +138,8 @@ class StrategyFaults:
             },
         )
         if logger.isEnabledFor(logging.DEBUG):
-            came = "".join(traceback.format_tb(fault.__traceback__))
-            _write(self.guard, where, logging.DEBUG, "strategy %s failed there:\n%s", (_shown(strategy), came), {})
+            facts = (_shown(strategy), way_to(fault))
+            _write(self.guard, where, logging.DEBUG, "strategy %s failed there:\n%s", facts, {})
 
     def _is_due(self, step: str) -> bool:
         now = self._clock()
@@ -148,6 +148,11 @@ class StrategyFaults:
             return False
         self._quiet_until[step] = now + QUIET_SECONDS
         return True
+
+
+def way_to(fault: BaseException) -> str:
+    """The traceback of ``fault``, without its message."""
+    return "".join(traceback.format_tb(fault.__traceback__))
 
 
 def _place(fault: Exception) -> str:
