@@ -54,6 +54,8 @@ def test_the_signature_is_litellm_s_and_ours():
         "attributes",
         "on_request_end",
         "redactor",
+        "retrying",
+        "deadline",
     ]  # fmt: skip
     assert all(ours[name].kind is inspect.Parameter.KEYWORD_ONLY for name in set(ours) - set(theirs))
 
