@@ -109,6 +109,19 @@ def test_the_group_that_a_name_stands_for():
     assert seams.group_of_provider_model(router, "openai/gpt-4") is None
 
 
+@pytest.mark.parametrize("indexed", [True, False])
+def test_the_deployment_behind_copies_of_it(indexed):
+    """litellm 1.95 copies a deployment for a caller's key, and a copy once more when it picks that."""
+    of = {"plain": None, "copy": "plain", "again": "copy", "itself": "itself", "round": "about", "about": "round"}
+    made = [{"model_info": {"id": name, "original_model_id": original}} for name, original in of.items()]
+    index = {name: at for at, name in enumerate(of)} if indexed else None
+    router = SimpleNamespace(model_list=made, model_id_to_deployment_index_map=index)
+
+    found = {name: seams.configured_deployment(router, name) for name in (*of, "gone")}
+    known = dict.fromkeys(("plain", "copy", "again"), made[0])
+    assert found == {**known, "itself": None, "round": None, "about": None, "gone": None}
+
+
 @pytest.mark.parametrize(("first", "group"), [(True, "a"), (False, "g")])
 def test_a_name_that_is_a_group_s_and_a_deployment_s(monkeypatch, first, group):
     monkeypatch.setattr(seams, "GROUPS_FIRST", first)

@@ -623,17 +623,27 @@ def is_configured_group(router: object, name: str) -> bool:
 
 def configured_deployment(router: object, deployment_id: str) -> Mapping[str, Any] | None:
     """The deployment of this id that the configuration has."""
+    copies: set[str] = set()
+    wanted: Any = deployment_id
+    # 1.95 adds a deployment for each key that a caller brings along, and copies such a copy when it picks one:
+    # with the same key once more, that is a copy of itself, and nobody knows the original.
+    while wanted not in copies:
+        found = _deployment(router, wanted)
+        if found is None:
+            return None
+        copies.add(wanted)
+        wanted = found["model_info"].get(_ORIGINAL_ID)
+        if wanted is None:
+            return found
+    return None
+
+
+def _deployment(router: object, deployment_id: str) -> Mapping[str, Any] | None:
     deployments: Any = state(router, "model_list") or ()
     indices = state(router, "model_id_to_deployment_index_map")
     if indices is None:  # a core that is no Python
-        found = next((d for d in deployments if d["model_info"]["id"] == deployment_id), None)
-    else:
-        found = deployments[indices[deployment_id]] if deployment_id in indices else None
-    if found is None:
-        return None
-    # 1.95 adds a deployment for each key that a caller brings along.
-    original = found["model_info"].get(_ORIGINAL_ID)
-    return cast("Mapping[str, Any]", found) if original is None else configured_deployment(router, original)
+        return next((d for d in deployments if d["model_info"]["id"] == deployment_id), None)
+    return deployments[indices[deployment_id]] if deployment_id in indices else None
 
 
 def group_of_provider_model(router: object, model: object) -> str | None:

@@ -412,7 +412,7 @@ async def test_a_redactor_that_drops(provider, recorder, router):
     assert attempts(recorder) == [{OUTPUT: HELLO}]
 
 
-def _raises(_messages):
+def _raises(*_):
     raise KeyError("hi")
 
 
@@ -567,12 +567,9 @@ async def test_odd_messages_reach_litellm_as_they_are(recorder, made):
 
 
 @pytest.mark.usefixtures("tracing_may_fail")
-async def test_content_that_cannot_be_read(recorder, made):
-    class Hostile(dict):
-        def get(self, *_args):
-            raise RuntimeError("hi")
-
-    await made.acompletion("gpt-4o", [Hostile(role="user", content="hi")])
+async def test_content_that_cannot_be_read(recorder, made, monkeypatch):
+    monkeypatch.setattr("traced_router._capture.input_messages", _raises)
+    await made.acompletion("gpt-4o", MESSAGES)
 
     assert attempts(recorder) == [{OUTPUT: HELLO}]
 
