@@ -31,13 +31,16 @@ class Mirror:
 
     def add(self, span: Span, said: Said) -> None:
         """Say what ``span`` has just ``said`` in every vocabulary."""
+        words: dict[str, Value] = {}
         for vocabulary in self._vocabularies:
-            words = self._words(vocabulary, said)
-            if words:
-                span.set_attributes(words)
+            words.update(self._words(vocabulary, said) or {})
+        if words:
+            span.set_attributes(words)
 
     @fails_open("vocabulary")
     def _words(self, vocabulary: Vocabulary, said: Said) -> Mapping[str, Value]:
-        words = vocabulary.mirror(said)
-        limit = max(self._limit, *(len(value) for value in said.attributes.values() if isinstance(value, str)), 0)
-        return {k: value for k, value in words.items() if not isinstance(value, str) or len(value) <= limit}
+        words, limit = vocabulary.mirror(said), self._limit
+        if not any(len(word) > limit for word in words.values() if isinstance(word, str)):
+            return words
+        limit = max(limit, *(len(value) for value in said.attributes.values() if isinstance(value, str)), 0)
+        return {key: word for key, word in words.items() if not isinstance(word, str) or len(word) <= limit}
