@@ -228,6 +228,14 @@ def test_of_many_parts_the_first_stay() -> None:
     assert len(json.loads(text)[0]["parts"]) == 4
 
 
+def test_of_many_short_parts_as_many_stay_as_fit() -> None:
+    parts = [{"type": "text", "content": "y"} for _ in range(1000)]
+    _, text, cut = fitted([{"role": "user", "parts": parts}], 10_000)
+
+    assert cut is True
+    assert len(json.loads(text)[0]["parts"]) == 256
+
+
 def test_deep_arguments_become_a_string() -> None:
     deep = {f"key-{n}": [n, None, {"more": list(range(20))}] for n in range(1000)}
     call = {"type": "tool_call", "id": "c", "name": "f", "arguments": deep}

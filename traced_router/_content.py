@@ -230,8 +230,9 @@ def fitted(items: list[object], limit: int) -> Fitted:
 
 def _with_shorter_strings(items: list[object], limit: int, shortest: int) -> Fitted | None:
     """``items`` with every string at most so long that all fit; ``None`` when that were too short."""
-    length = _level(sorted(_lengths(items)), limit - len(to_json(_cut(items, 0))))
-    while length >= shortest:
+    lengths = sorted(_lengths(items))
+    length = _level(lengths, limit - len(to_json(_cut(items, 0))))
+    while length >= min(shortest, lengths[-1] if lengths else 0):
         cut = cast("list[object]", _cut(items, length))
         text = to_json(cut)
         if len(text) <= limit:
