@@ -232,6 +232,7 @@ async def test_a_stream_left(world, state):
 
 
 @pytest.mark.usefixtures("no_task_left")
+@pytest.mark.filterwarnings("ignore:Router\\..* is deprecated:DeprecationWarning")  # 1.109 has another way
 @pytest.mark.parametrize("change", ["deleted", "replaced", "all others", "strategy", "retired"])
 async def test_deployments_that_change_under_an_open_stream(world, change):
     world.provider.default("dep-a", Answer("one two three"))
