@@ -4,8 +4,8 @@ It is asked before anything starts that takes time (an attempt, a wait, a hop), 
 long its client may take, and stands around the whole call and around each pull of its stream.
 Whatever comes out of these when the time is up, or when the lack of it cut retries short, becomes a
 :class:`DeadlineExceeded`. A timer of the event loop ends what a client's own timeout does not: an
-answer that trickles, a hook that hangs. It leaves that a little room, because a timeout of the
-client's tells litellm, its cooldowns and its callbacks more than a cancellation does.
+answer that trickles, a hook that hangs. The client is told a little less than what is left, because a
+timeout of its own tells litellm, its cooldowns and its callbacks more than a cancellation does.
 
 An adapter: it knows litellm's exceptions. It must not know OpenTelemetry.
 """
@@ -21,9 +21,8 @@ from litellm.exceptions import Timeout
 from traced_router.deadline import Deadline
 from traced_router.errors import TracedRouterError
 
-_ROOM: Final = 0.03
-"""How much longer than its deadline a call may take, as a part of it, when only the timer ends it."""
-_MAX_ROOM: Final = 0.25
+_MARGIN: Final = 0.025
+"""The last part of a deadline, in which nothing starts any more: a client may give up within it."""
 _OVER: Final = (StopIteration, StopAsyncIteration)
 
 clock: Callable[[], float] = time.monotonic
@@ -104,6 +103,12 @@ class Countdown:
         return self.remaining == 0.0
 
     @property
+    def too_late(self) -> bool:
+        """Whether what is left is too little for an attempt."""
+        remaining = self.remaining
+        return remaining is not None and remaining <= self._limit[0] * _MARGIN
+
+    @property
     def struck(self) -> bool:
         """Whether the timer has ended the call."""
         return self._timer is not None and self._timer.expired()
@@ -113,15 +118,17 @@ class Countdown:
 
         A client that limits its reads cannot tell the first chunk from others. Where a timer sees to the
         first chunk, the client has the whole time; where none can, the first chunk's holds for every one.
+
+        It is rounded down, by 2 % at most: litellm keeps a client, and its connections, for each timeout.
         """
         at = self._nearest() if self._blocking else self._total_at
-        return None if at is None else max(_LEAST, at - clock())
+        return None if at is None else _stepped(max(_LEAST, at - clock()))
 
     # --- what must not start any more ------------------------------------------------------------
 
     def check(self) -> None:
         """Raise :class:`DeadlineExceeded` when it is too late to start anything."""
-        if self.expired:
+        if self.too_late:
             raise self._exceeded(None) from self.last
 
     def refuses(self, seconds: float, *, retry: bool = True) -> bool:
@@ -132,14 +139,20 @@ class Countdown:
             retry: whether another attempt of the same group would have followed.
         """
         remaining = self.remaining
-        if remaining is None or seconds < remaining:
+        if remaining is None or seconds < remaining - self._limit[0] * _MARGIN:
             return False
         self.cut_short = self.cut_short or retry
         return True
 
+    def gives_up(self, error: Exception) -> bool:
+        """Whether a group that failed with ``error`` is the last: there is no time for a fallback."""
+        self.failed(error)
+        self.cut_short = self.cut_short or self.too_late
+        return self.too_late
+
     def failed(self, error: Exception) -> None:
         """An attempt failed; not for want of time, as far as one can tell."""
-        if not self.expired:
+        if not self.too_late:
             self.last = error
 
     def first_chunk(self) -> None:
@@ -154,8 +167,7 @@ class Countdown:
             remaining = self.remaining
             if remaining is None:
                 return await awaitable
-            room = min(_MAX_ROOM, self._limit[0] * _ROOM)
-            async with asyncio.timeout(remaining + room) as self._timer:
+            async with asyncio.timeout(remaining) as self._timer:
                 return await awaitable
         except _OVER:
             raise
@@ -165,7 +177,8 @@ class Countdown:
 
     def call(self, function: Callable[[], Any]) -> Any:
         """What ``function`` gives, in this thread: it is given no time that is over, and cannot be interrupted."""
-        self.check()
+        if self.expired:
+            raise self._exceeded(None) from self.last
         try:
             return function()
         except _OVER:
@@ -176,7 +189,8 @@ class Countdown:
 
     def _convert(self, error: Exception) -> None:
         """Raise :class:`DeadlineExceeded` instead of ``error`` when that came of the deadline."""
-        if isinstance(error, DeadlineExceeded) or not (self.cut_short or self.struck or self.expired):
+        late = self.expired or (self.too_late and isinstance(error, Timeout))
+        if isinstance(error, DeadlineExceeded) or not (late or self.cut_short or self.struck):
             return
         own = None if self.struck and isinstance(error, TimeoutError) else error
         raise self._exceeded(own) from (self.last or own)
@@ -188,9 +202,16 @@ class Countdown:
     def _limit(self) -> tuple[float, str]:
         """The deadline that comes first, and which one that is."""
         if self._first_at is not None and self._nearest() == self._first_at:
-            return self._first_at - self._started, "first_chunk"
-        return (self._total_at or self._started) - self._started, "total"
+            return max(0.0, self._first_at - self._started), "first_chunk"
+        return max(0.0, (self._total_at or self._started) - self._started), "total"
 
 
+def _stepped(seconds: float) -> float:
+    """``seconds``, rounded down to one of some hundred values for each power of ten."""
+    step: float = _STEP ** math.floor(math.log(seconds, _STEP))
+    return step
+
+
+_STEP: Final = 1.02
 _LEAST: Final = 0.001
 """Seconds that a client is given at the least: some take 0 for no limit."""

@@ -267,10 +267,8 @@ class TracedRouter(Router):
             return await common_utils(*args, **kwargs)
         plan = _plan(call, frame, args, kwargs)
         error = argument("e", 0, args, kwargs)
-        if call.countdown is not None:
-            call.countdown.failed(error)
-            if call.countdown.expired:
-                raise error
+        if call.countdown is not None and call.countdown.gives_up(error):
+            raise error
         return await _in_context(
             with_frame(Frame(call, None, plan), call.parent_context(None)), common_utils, args, kwargs
         )

@@ -3,6 +3,7 @@
 import asyncio
 
 import litellm
+import openai
 import pytest
 from opentelemetry.trace import NoOpTracerProvider
 
@@ -56,8 +57,8 @@ def clock(monkeypatch):
 def ends(request, monkeypatch):
     """Who ends a call whose time is up, for certain; else it is whoever comes first."""
     if request.param == "the client":
-        monkeypatch.setattr(_countdown, "_ROOM", 1000.0)
-        monkeypatch.setattr(_countdown, "_MAX_ROOM", 60.0)
+        monkeypatch.setattr(_countdown, "_stepped", lambda seconds: seconds / 2)
+        monkeypatch.setattr(_countdown, "_MARGIN", 0.7)
         return "Timeout"
     monkeypatch.setattr(_countdown.Countdown, "timeout", lambda _self: None)
     return "DeadlineExceeded"
@@ -135,6 +136,26 @@ async def test_every_kind_of_call_has_a_deadline(provider, router, recorder, nam
 
     assert provider.hits() == 1
     assert recorder.tree().attributes["error.type"] == "DeadlineExceeded"
+
+
+@pytest.mark.parametrize("name", ["acompletion", "aembedding"])
+async def test_one_client_serves_many_calls(provider, router, monkeypatch, name):
+    """litellm keeps clients by their timeout: exact ones would make a client, and a connection, for every call."""
+    made = []
+    init = openai.AsyncOpenAI.__init__
+
+    def counted(self, *args, **kwargs):
+        made.append(self)
+        init(self, *args, **kwargs)
+
+    monkeypatch.setattr(openai.AsyncOpenAI, "__init__", counted)
+    called = router(provider.deployment("dep-a"), deadline=59.0)
+    asks = {"messages": MESSAGES} if name == "acompletion" else {"input": "hi"}
+
+    for _ in range(5):
+        await getattr(called, name)(model="gpt-4o", **asks)
+
+    assert len(made) == 1
 
 
 async def test_a_shorter_timeout_of_the_user_s_stays(provider, router, recorder):
