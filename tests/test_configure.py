@@ -33,6 +33,7 @@ from opentelemetry.util._once import Once
 
 import traced_router
 from traced_router import ConfigurationError, Telemetry, TracedRouter, _configure
+from traced_router.sampling import SamplingOptions
 from traced_router.testing import FakeProvider, RateLimited
 
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
@@ -321,6 +322,32 @@ def test_an_exporter_that_is_pulled_is_a_reader(monkeypatch):
     metrics.get_meter("tests").create_counter("many").add(1)
     (resource,) = reader.get_metrics_data().resource_metrics
     assert [metric.name for scope in resource.scope_metrics for metric in scope.metrics] == ["many"]
+
+
+@pytest.mark.parametrize("by_keyword", [True, False])
+def test_traces_are_sampled_when_somebody_says_so(http, monkeypatch, by_keyword):
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", f"{http.url}/v1/traces")
+    if by_keyword:
+        monkeypatch.setenv("TRACED_ROUTER_SAMPLING", "1.0")  # the keyword beats it
+        telemetry = traced_router.configure(sampling=SamplingOptions(share=0.0, others="sample"))
+    else:
+        monkeypatch.setenv("TRACED_ROUTER_SAMPLING", '{"share": 0.0, "others": "sample"}')
+        telemetry = traced_router.configure()
+    tracer = trace.get_tracer("tests")
+    tracer.start_span("fine").end()
+    failed = tracer.start_span("failed")
+    failed.set_status(trace.StatusCode.ERROR)
+    failed.end()
+
+    assert telemetry.force_flush()
+    assert [span.name for span in http.spans()] == ["failed"]
+
+
+def test_a_share_that_is_none_is_refused_and_nothing_is_set_up():
+    with pytest.raises(ConfigurationError, match="share=2: give a share of the traces"):
+        traced_router.configure(sampling=2)
+
+    assert "Proxy" in type(trace.get_tracer_provider()).__name__
 
 
 # --- what is left alone ----------------------------------------------------------------------

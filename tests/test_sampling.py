@@ -44,6 +44,7 @@ from traced_router.sampling import (
     SamplingBounds,
     SamplingOptions,
     SamplingProcessor,
+    options_of,
 )
 
 REASON = "traced_router.sampling.reason"
@@ -1381,3 +1382,39 @@ def test_options_that_cannot_be_used_are_refused(make, message):
     with pytest.raises(ConfigurationError) as refused:
         make()
     assert str(refused.value) == message
+
+
+# --- what a setting says ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "options"),
+    [
+        (None, None),
+        (SamplingOptions(share=0.5), SamplingOptions(share=0.5)),
+        (0.25, SamplingOptions(share=0.25)),
+        (
+            {"share": 0.5, "keep": {"slow_seconds": 3.0}, "bounds": {"spans": 10}, "others": "sample"},
+            SamplingOptions(
+                share=0.5, keep=KeepRules(slow_seconds=3.0), bounds=SamplingBounds(spans=10), others="sample"
+            ),
+        ),
+    ],
+)
+def test_options_come_from_a_setting(given, options):
+    assert options_of(given) == options
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"shares": 1}, "sampling={'shares': 1}: .*unexpected keyword.*Give a share"),
+        ({"keep": {"slow": 1}}, "unexpected keyword"),
+        ({"keep": 1, "share": "much"}, "Give a share of the traces"),
+        ("much", "sampling='much'"),
+        (2, "share=2: give a share"),
+    ],
+)
+def test_a_setting_that_says_something_else_is_refused(given, said):
+    with pytest.raises(ConfigurationError, match=said):
+        options_of(given)

@@ -26,9 +26,11 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
 
 from traced_router import _names as n
+from traced_router import settings
 from traced_router._log_lines import logger
 from traced_router.errors import ConfigurationError
 from traced_router.logs import CallIds
+from traced_router.sampling import SamplingOptions, SamplingProcessor, options_of
 
 NONE: Final = "none"
 DISABLED: Final = "disabled"
@@ -139,7 +141,10 @@ _made: list[Telemetry] = []
 
 
 def configure(
-    service_name: str | None = None, *, resource_attributes: Mapping[str, str | bool | int | float] | None = None
+    service_name: str | None = None,
+    *,
+    resource_attributes: Mapping[str, str | bool | int | float] | None = None,
+    sampling: SamplingOptions | float | None = None,
 ) -> Telemetry:
     """Set up OpenTelemetry's SDK for traces, metrics and logs, as its environment variables say.
 
@@ -150,24 +155,28 @@ def configure(
     Args:
         service_name: ``service.name``; beats ``OTEL_SERVICE_NAME``.
         resource_attributes: more of the resource; beats ``OTEL_RESOURCE_ATTRIBUTES``.
+        sampling: what is kept of traces: a share of those in which nothing went wrong, and all others; or
+            :class:`~traced_router.sampling.SamplingOptions`. Beats ``TRACED_ROUTER_SAMPLING``; without either, all.
 
     Returns:
         what was set up, with ``force_flush()`` and ``shutdown()``.
 
     Raises:
-        ConfigurationError: an exporter is not installed, or there is none of that name. Nothing is set up then.
+        ConfigurationError: an exporter is not installed, or there is none of that name; or ``sampling`` cannot be
+            used. Nothing is set up then.
     """
     with _lock:
         if _made:
             logger.info("configure() was called before: nothing is changed")
             return _made[0]
-        telemetry = _set_up(service_name, dict(resource_attributes or {}))
+        kept = options_of(settings.load().sampling if sampling is None else sampling)
+        telemetry = _set_up(service_name, dict(resource_attributes or {}), kept)
         if {telemetry.traces, telemetry.metrics, telemetry.logs} - {NONE, DISABLED, EXISTING}:
             _made.append(telemetry)
         return telemetry
 
 
-def _set_up(service_name: str | None, attributes: dict[str, Any]) -> Telemetry:
+def _set_up(service_name: str | None, attributes: dict[str, Any], sampling: SamplingOptions | None) -> Telemetry:
     if os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         logger.info("OTEL_SDK_DISABLED is set: no telemetry")
         return Telemetry({signal.name: DISABLED for signal in _SIGNALS})
@@ -186,7 +195,7 @@ def _set_up(service_name: str | None, attributes: dict[str, Any]) -> Telemetry:
     if not exporters:
         return Telemetry(where)
     listen = _listener() if "logs" in exporters else None
-    made = _providers(exporters, _resource(service_name, attributes))
+    made = _providers(exporters, _resource(service_name, attributes), sampling)
     if "traces" in made:
         trace.set_tracer_provider(made["traces"])
     if "metrics" in made:
@@ -251,8 +260,14 @@ def _load(signal: _Signal, name: str) -> Any:
 # --- the providers ---------------------------------------------------------------------------
 
 
-def _providers(exporters: Mapping[str, list[tuple[str, Any]]], resource: Resource) -> dict[str, Any]:
-    makers = {"traces": _tracing, "metrics": _metering, "logs": _logging}
+def _providers(
+    exporters: Mapping[str, list[tuple[str, Any]]], resource: Resource, sampling: SamplingOptions | None
+) -> dict[str, Any]:
+    makers: Mapping[str, Callable[[list[tuple[str, Any]], Resource], Any]] = {
+        "traces": functools.partial(_tracing, sampling),
+        "metrics": _metering,
+        "logs": _logging,
+    }
     made: dict[str, Any] = {}
     try:
         for name, of_signal in exporters.items():
@@ -264,12 +279,12 @@ def _providers(exporters: Mapping[str, list[tuple[str, Any]]], resource: Resourc
     return made
 
 
-def _tracing(exporters: list[tuple[str, Any]], resource: Resource) -> Any:
+def _tracing(sampling: SamplingOptions | None, exporters: list[tuple[str, Any]], resource: Resource) -> Any:
     provider = TracerProvider(resource=resource)
     for name, exporter in exporters:
         # What is printed is printed where it happens.
-        processor = SimpleSpanProcessor if name == _CONSOLE else BatchSpanProcessor
-        provider.add_span_processor(processor(exporter()))
+        processor = (SimpleSpanProcessor if name == _CONSOLE else BatchSpanProcessor)(exporter())
+        provider.add_span_processor(processor if sampling is None else SamplingProcessor(processor, sampling))
     return provider
 
 

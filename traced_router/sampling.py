@@ -31,7 +31,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Final, Literal
+from typing import Any, Final, Literal, cast
 
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
@@ -119,6 +119,28 @@ class SamplingOptions:
             raise ConfigurationError(f"head_ratio={self.head_ratio!r}: give the head sampler's ratio, up to 1.")
         if self.others not in {"pass", "sample"}:
             raise ConfigurationError(f"others={self.others!r}: give 'pass' or 'sample'.")
+
+
+def options_of(given: object) -> SamplingOptions | None:
+    """What a setting says: options, a share, or the fields of :class:`SamplingOptions` as a mapping; ``None`` is none.
+
+    Raises:
+        ConfigurationError: it is none of these.
+    """
+    if given is None or isinstance(given, SamplingOptions):
+        return given
+    try:
+        if not isinstance(given, Mapping):
+            return SamplingOptions(share=cast("float", given))
+        fields = dict(cast("Mapping[str, Any]", given))
+        for name, kind in (("keep", KeepRules), ("bounds", SamplingBounds)):
+            if isinstance(fields.get(name), Mapping):
+                fields[name] = kind(**fields[name])
+        return SamplingOptions(**fields)
+    except TypeError as error:
+        raise ConfigurationError(
+            f"sampling={given!r:.64}: {error}. Give a share of the traces, 0 to 1, or the fields of SamplingOptions."
+        ) from None
 
 
 @dataclass(frozen=True, slots=True)

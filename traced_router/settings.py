@@ -115,6 +115,12 @@ class TracedRouterSettings(BaseSettings):
     with ``"*"`` for all others: each seconds, or the fields of a :class:`~traced_router.deadline.Deadline`;
     in the environment as JSON."""
 
+    sampling: float | dict[str, Any] | None = None
+    """What :func:`traced_router.configure` keeps of traces: a share, 0 to 1, of those in which nothing went wrong
+    and all others; or the fields of :class:`~traced_router.sampling.SamplingOptions`; in the environment as JSON.
+    When not set, all are kept. A tracer provider of your own gets a
+    :class:`~traced_router.sampling.SamplingProcessor` instead."""
+
 
 def load(given: TracedRouterSettings | Mapping[str, object] | None = None) -> TracedRouterSettings:
     """The settings in force: ``given`` over the environment over the defaults.

@@ -63,7 +63,7 @@ shared: SharedState = Lottery()
 
 plain: Router = TracedRouter()
 assert_type(configure("shop", resource_attributes={"team": "search"}).force_flush(timeout=5), bool)
-telemetry: Telemetry = configure()
+telemetry: Telemetry = configure(sampling=0.01)
 with_ids: logging.Filter = logs.CallIds(missing=None, fields=["litellm_trace_id"])
 assert_type(logs.install().uninstall(), None)
 assert_type(logs.current_ids(), dict[str, str])
