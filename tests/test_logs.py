@@ -320,7 +320,7 @@ def own(caplog):
 def test_our_logger_is_quiet_until_somebody_listens():
     ours = logging.getLogger("traced_router")
 
-    assert [type(handler) for handler in ours.handlers] == [logging.NullHandler]
+    assert {type(handler) for handler in ours.handlers} == {logging.NullHandler}
     assert (ours.level, ours.propagate, ours.filters) == (logging.NOTSET, True, [])
 
 

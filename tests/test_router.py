@@ -89,6 +89,20 @@ async def test_a_stream_that_its_group_tries_again_stays_in_its_hop(router, thei
     assert call.ledger.fallbacks == 1
 
 
+async def test_litellm_s_own_loop_gives_up_where_it_would_wait_while_a_policy_decides(router, theirs):
+    call = router._traced_router.tree.open_call(CallFacts("chat", "g"))
+    call.repeats = 0
+    failed = ValueError("failed")
+    theirs("_time_to_sleep_before_retry", lambda **_: 1.5)
+    token = attach(with_frame(Frame(call, None), call.parent_context(None)))
+    with pytest.raises(ValueError, match="failed") as met:
+        router._time_to_sleep_before_retry(e=failed, remaining_retries=1, num_retries=3)
+    detach(token)
+    call.finish("ok")
+
+    assert met.value is failed
+
+
 @dataclass(frozen=True)
 class Taken:
     """What 1.109 has read of a stream before it wraps it."""

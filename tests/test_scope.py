@@ -139,3 +139,11 @@ def test_a_span_that_cannot_be_made_leaves_the_promise_void(guard, call, monkeyp
 )
 def test_what_a_caller_pulls_chunks_from(result, is_one):
     assert is_stream(result) is is_one
+
+
+def test_an_answer_of_no_attempt_of_ours_can_be_refused(play, guard):
+    """A provider was called and paid for, but its attempt had not come about: a fault of ours, for instance."""
+    tree = play("_acompletion", ("refused", {"id": "answer-1"}))
+
+    assert_tree(tree, span("router.chat g"))
+    assert guard.faults == 0

@@ -1,5 +1,6 @@
 """What is read of litellm where its versions differ, and what becomes of a trace where a seam is gone."""
 
+import copy
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -181,3 +182,22 @@ def test_groups_of_a_router_s_configuration(groups):
 def test_a_method_that_does_not_go_to_litellm_is_left_as_it_is():
     for method in (Path().exists, len):
         assert seams.seeing(method, "alist_batches", str) is method
+
+
+# --- retries in the place of litellm's ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kwargs", [{}, {"metadata": None}, {"litellm_metadata": "odd", "metadata": {}}])
+def test_retries_are_counted_where_there_is_a_place_for_it(kwargs):
+    before = copy.deepcopy(kwargs)
+    seams.count_retries(kwargs, 2)
+
+    assert kwargs == before
+
+
+async def test_what_is_left_of_a_group_that_litellm_does_not_find():
+    class Lost:
+        async def _async_get_healthy_deployments(self, **_):
+            raise ValueError("no such group")
+
+    assert await seams.left_of_group(Lost(), {"model": "g"}, "a") is None

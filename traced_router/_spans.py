@@ -234,11 +234,6 @@ class Attempt:
             out[n.ATTEMPT_PREDICTED_SECONDS] = decision.predicted_seconds
 
     @property
-    def call(self) -> "Call":
-        """The call that it is made for."""
-        return self._call
-
-    @property
     def done(self) -> bool:
         """Whether the span has ended."""
         return self._done

@@ -282,7 +282,7 @@ def ends(monkeypatch):
     monkeypatch.setattr(
         Call,
         "attempt",
-        lambda call, facts, hop, owner, _, *, beside: attempt(call, facts, hop, owner, Listener(heard), beside=beside),
+        lambda call, facts, hop, owner, _, **named: attempt(call, facts, hop, owner, Listener(heard), **named),
     )
     return heard
 
