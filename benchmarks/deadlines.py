@@ -7,9 +7,9 @@ Fake providers on loopback hang, trickle, refuse and ask for waits; a call's dea
 kind of trouble is called one after the other, and then a few times at once; more would measure how long litellm
 takes to map an exception, which is 10 to 30 ms of CPU each. A call counts from its beginning to its
 exception; what it took longer than its deadline is the overrun. Calls that fail early, because a wait did not fit,
-are none of these. The first call of each kind is left out: it imports and connects.
+are none of these. The first calls of each kind are left out: they import and connect.
 
-It exits with 1 when the worst overrun is more than 5 %.
+It exits with 1 when the worst overrun is more than 5 %; with ``--quick`` it only prints it.
 """
 
 import argparse
@@ -32,6 +32,8 @@ from traced_router.testing._provider_behaviours import Answer, Behaviour, Hang, 
 SECONDS: Final = 2.0
 """The deadline."""
 ALLOWED: Final = 0.05
+UNCOUNTED: Final = 2
+"""Calls that come first: one ends by its client's timeout, one by the timer, and litellm imports what each needs."""
 MESSAGES: Final[Any] = [{"role": "user", "content": "hello"}]
 TRICKLE: Final = Answer(chunks=tuple("a long answer"), chunk_delay=0.2)
 
@@ -88,7 +90,8 @@ async def _measure(behaviour: Behaviour, fallback: Behaviour, call: Call, times:
             retrying=RetryPolicy(attempts=4, base_wait=0.1),
             disable_cooldowns=True,
         )
-        await _overrun(router, call)
+        for _ in range(UNCOUNTED):
+            await _overrun(router, call)
         found = [await _overrun(router, call) for _ in range(times)]
         found += await asyncio.gather(*(_overrun(router, call) for _ in range(at_once)))
         provider.release()
@@ -110,12 +113,13 @@ def main() -> int:
     """Measure, print, and say whether deadlines are kept."""
     parser = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="fewer calls")
-    times, at_once = (1, 2) if parser.parse_args().quick else (4, 4)
+    quick = bool(parser.parse_args().quick)
+    times, at_once = (1, 2) if quick else (4, 4)
     print(f"deadline {SECONDS:g} s; {times} calls one after the other, then {at_once} at once\n")
     print(f"{'trouble':32} {'median':>9} {'worst':>9}")
     worst = asyncio.run(_all(times, at_once))
     print(f"\nworst overrun {worst:+.1%}, allowed {ALLOWED:.0%}")
-    return int(worst > ALLOWED)
+    return int(worst > ALLOWED and not quick)
 
 
 if __name__ == "__main__":
