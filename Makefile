@@ -100,7 +100,7 @@ $(VENV)/.e2e: $(VENV)/.test
 .venv-compat-1.95/.ready: pyproject.toml
 	$(call venv,$(@D))
 	@$(@D)/bin/python -m pip install -q -e . --group test 'litellm==1.95.*' \
-	  'opentelemetry-api==1.30.*' 'opentelemetry-sdk==1.30.*' 'pydantic-settings==2.4.*' 'tenacity==8.2.3'
+	  'opentelemetry-api==1.30.*' 'opentelemetry-sdk==1.30.*' 'pydantic-settings==2.4.*' 'tenacity==9.0.*'
 	@touch $@
 
 .venv-compat-newest/.ready: pyproject.toml
