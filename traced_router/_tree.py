@@ -102,6 +102,21 @@ class Tree:
         self.mirror = Mirror(vocabularies, guard, self.limits.string) if vocabularies else None
         self.open_ends = OpenEnds()
 
+    def start_span(
+        self,
+        name: str,
+        parent: Context,
+        kind: SpanKind,
+        attributes: Mapping[str, Value] | None,
+        links: Sequence[Link],
+        start: int,
+    ) -> Span:
+        """Start a span; where nobody makes any, one that hands on the caller's trace, as older APIs (1.30) do not."""
+        span = self.tracer().start_span(name, parent, kind, attributes, links, start)
+        if span is trace.INVALID_SPAN:
+            return trace.NonRecordingSpan(trace.get_current_span(parent).get_span_context())
+        return span
+
     @fails_open("request")
     def open_call(
         self,
@@ -132,7 +147,7 @@ class Tree:
         start = timeline.now()
         name = text(n.request_span(facts.operation, facts.model_group), limit)
         try:
-            span = self.tracer().start_span(name, parent, SpanKind.INTERNAL, attributes, links, start)
+            span = self.start_span(name, parent, SpanKind.INTERNAL, attributes, links, start)
         except Exception as fault:
             if not follow:
                 raise
@@ -173,7 +188,7 @@ class Tree:
         if size is not None:
             attributes[n.BATCH_SIZE] = size
         name = n.batch_span(groups)
-        span = self.tracer().start_span(name, parent, SpanKind.INTERNAL, attributes, links, start)
+        span = self.start_span(name, parent, SpanKind.INTERNAL, attributes, links, start)
         if self.mirror is not None and span.is_recording():
             root = not trace.get_current_span(parent).get_span_context().is_valid
             self.mirror.add(span, Said(n.BATCH, operation, attributes, start, name=name, root=root))
@@ -606,7 +621,7 @@ class Call:
         kind, mirror = SpanKind.CLIENT if role == n.ATTEMPT else SpanKind.INTERNAL, self._tree.mirror
         if role == n.ATTEMPT and not self._limits.llm_spans:
             kind, mirror, attributes = SpanKind.INTERNAL, None, without_llm(attributes or {})
-        span = self._tree.tracer().start_span(name, self.parent_context(hop), kind, attributes, (), start)
+        span = self._tree.start_span(name, self.parent_context(hop), kind, attributes, (), start)
         if mirror is not None and self.recording:
             mirror.add(span, Said(role, self.operation, attributes or {}, start, name=name))
         return span
