@@ -374,8 +374,8 @@ def _per_chunk(streams: Contender, blocks: int, calls: int) -> float:
 
 
 def _growth(traced: Contender, calls: int) -> float:
-    """Bytes per call by which the greatest resident set grows, after as many calls to warm up."""
-    before = traced.block("call", calls // 4, 20)["rss"]
+    """Bytes per call by which the greatest resident set grows, once it has warmed up."""
+    before = traced.block("call", calls // 20, 20)["rss"]
     return (traced.block("call", calls, 20)["rss"] - before) / calls
 
 
