@@ -117,6 +117,12 @@ class Tree:
             return trace.NonRecordingSpan(trace.get_current_span(parent).get_span_context())
         return span
 
+    def _mirror(self, span: Span, said: Said, parent: Context) -> None:
+        """Say in every vocabulary what ``span``, the first of its tree, has said at its start."""
+        if self.mirror is not None and span.is_recording():
+            root = not trace.get_current_span(parent).get_span_context().is_valid
+            self.mirror.add(span, said._replace(root=root))
+
     @fails_open("request")
     def open_call(
         self,
@@ -153,9 +159,7 @@ class Tree:
                 raise
             self.guard.report("request", fault)  # a strategy, a deadline or a policy needs the call all the same
             span = trace.INVALID_SPAN
-        if self.mirror is not None and span.is_recording():
-            root = not trace.get_current_span(parent).get_span_context().is_valid
-            self.mirror.add(span, Said(n.REQUEST, facts.operation, attributes, start, name=name, root=root))
+        self._mirror(span, Said(n.REQUEST, facts.operation, attributes, start, name=name), parent)
         measures = self.measures()
         if measures is None and self.on_end is None and not (span.is_recording() or follow):
             return Unrecorded(standing(Outside(facts.trace_id, self), span, parent))
@@ -189,9 +193,7 @@ class Tree:
             attributes[n.BATCH_SIZE] = size
         name = n.batch_span(groups)
         span = self.start_span(name, parent, SpanKind.INTERNAL, attributes, links, start)
-        if self.mirror is not None and span.is_recording():
-            root = not trace.get_current_span(parent).get_span_context().is_valid
-            self.mirror.add(span, Said(n.BATCH, operation, attributes, start, name=name, root=root))
+        self._mirror(span, Said(n.BATCH, operation, attributes, start, name=name), parent)
         if not (span.is_recording() or follow):
             return Unrecorded(standing(Frame(None), span, parent))
         return Batch(self, span, timeline, parent)

@@ -85,6 +85,19 @@ def total_tokens(attributes: Mapping[str, Value]) -> int | None:
     return sum(known) if known else None
 
 
+def counts(attributes: Mapping[str, Value], names: Mapping[str, str], total: str) -> dict[str, Value]:
+    """The :func:`tokens` that ``names`` has a name for, under that name, and all of them as ``total``."""
+    out: dict[str, Value] = {}
+    for key, name in names.items():
+        count = tokens(attributes, key)
+        if count is not None:
+            out[name] = count
+    together = total_tokens(attributes)
+    if together is not None:
+        out[total] = together
+    return out
+
+
 def rename(attributes: Mapping[str, Value], names: Mapping[str, str]) -> dict[str, Value]:
     """Those of ``attributes`` that ``names`` has another name for, under that name."""
     return {name: attributes[key] for key, name in names.items() if key in attributes}

@@ -14,7 +14,7 @@ from typing import Final
 from traced_router import _names as n
 from traced_router._attributes import Value
 from traced_router.vocabularies._messages import Spoken, answered, asked, few, tools
-from traced_router.vocabularies._vocabulary import EVERY_SPAN, Names, Said, parameters, tokens, total_tokens
+from traced_router.vocabularies._vocabulary import EVERY_SPAN, Names, Said, counts, parameters
 
 _name: Final = Names()
 _ATTEMPT: Final = (n.ATTEMPT,)
@@ -112,14 +112,7 @@ def _asked(said: Said) -> Mapping[str, Value]:
 
 def _answered(said: Said) -> Mapping[str, Value]:
     attributes = said.attributes
-    out: dict[str, Value] = {}
-    for key, name in _COUNTS.items():
-        count = tokens(attributes, key)
-        if count is not None:
-            out[name] = count
-    total = total_tokens(attributes)
-    if total is not None:
-        out[TOTAL_TOKENS] = total
+    out = counts(attributes, _COUNTS, TOTAL_TOKENS)
     if n.GEN_AI_RESPONSE_MODEL in attributes:
         out[_MODELS.get(said.operation, MODEL)] = attributes[n.GEN_AI_RESPONSE_MODEL]
     if n.ATTEMPT_COST in attributes:

@@ -12,7 +12,7 @@ from typing import Final
 from traced_router import _names as n
 from traced_router._attributes import Value
 from traced_router.vocabularies._messages import Spoken, answered, asked, few
-from traced_router.vocabularies._vocabulary import Names, Said, rename, tokens, total_tokens
+from traced_router.vocabularies._vocabulary import Names, Said, counts, rename
 
 _name: Final = Names()
 _ATTEMPT: Final = (n.ATTEMPT,)
@@ -94,14 +94,7 @@ def _asked(said: Said) -> Mapping[str, Value]:
 
 
 def _answered(attributes: Mapping[str, Value]) -> Mapping[str, Value]:
-    out: dict[str, Value] = {}
-    for key, name in _COUNTS.items():
-        count = tokens(attributes, key)
-        if count is not None:
-            out[name] = count
-    total = total_tokens(attributes)
-    if total is not None:
-        out[TOTAL_TOKENS] = total
+    out = counts(attributes, _COUNTS, TOTAL_TOKENS)
     reasons = attributes.get(n.GEN_AI_RESPONSE_FINISH_REASONS)
     if isinstance(reasons, tuple):
         out[FINISH_REASON] = reasons[0]
