@@ -25,11 +25,11 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "strategies")]
 
 from benchmarks.simulation import pick_cost, recorded, report, tables, targets  # noqa: E402 - after the path
-from benchmarks.simulation.contenders import BASELINES, Contender, limits, litellm_builtins, load, ours  # noqa: E402
-from benchmarks.simulation.holdouts import HOLDOUTS  # noqa: E402
-from benchmarks.simulation.runner import calls_of, run  # noqa: E402
-from benchmarks.simulation.summary import Summary, summarise  # noqa: E402
-from benchmarks.simulation.worlds import WORLDS, World  # noqa: E402
+from benchmarks.simulation.contenders import BASELINES, Contender, limits, litellm_builtins, load, ours  # noqa: E402 - as above
+from benchmarks.simulation.holdouts import HOLDOUTS  # noqa: E402 - as above
+from benchmarks.simulation.runner import calls_of, run  # noqa: E402 - as above
+from benchmarks.simulation.summary import Summary, summarise  # noqa: E402 - as above
+from benchmarks.simulation.worlds import WORLDS, World  # noqa: E402 - as above
 
 QUICK_SCALE = 0.2
 QUICK_SEEDS = 2

@@ -382,7 +382,7 @@ def obeys_retry_after(error: object) -> bool:
     headers = getattr(error, "litellm_response_headers", getattr(getattr(error, "response", None), "headers", None))
     read = getattr(litellm.utils, "_get_retry_after_from_exception_header", None)
     seconds = None if headers is None or read is None else read(headers)
-    return isinstance(seconds, int) and 0 < seconds <= 60  # noqa: PLR2004
+    return isinstance(seconds, int) and 0 < seconds <= 60  # noqa: PLR2004  # litellm's own limit
 
 
 # --- cores -----------------------------------------------------------------------------------
@@ -394,7 +394,7 @@ def attach_core(router: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], h
 
     hosted = cast("Any", facade)
     config = hosted.build_router_config(hosted.router_arguments(*args, **kwargs))
-    router._attach(hosted.make_core(config, host, type(router)._core_class))  # noqa: SLF001
+    router._attach(hosted.make_core(config, host, type(router)._core_class))  # noqa: SLF001  # that is what this module is for
 
 
 def core_of(router: Any) -> Any:
@@ -408,13 +408,13 @@ INITIALIZE_ENDPOINTS: Final = "initialize_router_endpoints"
 
 def take_host(core: Any, host: Any) -> None:
     """Put ``host`` where ``core`` has litellm's own, which keeps nothing."""
-    if type(core._host) is host_base():  # noqa: SLF001
-        core._host = host  # noqa: SLF001
+    if type(core._host) is host_base():  # noqa: SLF001  # that is what this module is for
+        core._host = host  # noqa: SLF001  # that is what this module is for
 
 
 def core_class_of(facade: type) -> Any:
     """The class that litellm made of the methods of ``facade``, a hosted router's."""
-    return cast("Any", facade)._core_class  # noqa: SLF001
+    return cast("Any", facade)._core_class  # noqa: SLF001  # that is what this module is for
 
 
 def runs_overrides(core: object, facade: type) -> bool:
@@ -1049,7 +1049,7 @@ _PRICES: Final = (
 def as_response(usage: object, model: str | None, model_id: object) -> object:
     """A chat completion with this usage, for litellm to compute the cost of."""
     response = _untyped.ModelResponse(model=model, usage=usage)
-    response._hidden_params = {"model_id": model_id}  # noqa: SLF001
+    response._hidden_params = {"model_id": model_id}  # noqa: SLF001  # that is what this module is for
     return cast("object", response)
 
 
@@ -1065,7 +1065,7 @@ def cost_of_stream(layers: Iterable[object], response: object) -> object:
         logging = own.get("logging_obj") or own.get("litellm_logging_obj")
         if logging is not None:
             known = cast("Any", logging)  # its method is public from 1.106 on
-            calculate = getattr(known, "response_cost_calculator", None) or known._response_cost_calculator  # noqa: SLF001
+            calculate = getattr(known, "response_cost_calculator", None) or known._response_cost_calculator  # noqa: SLF001  # that is what this module is for
             return cast("object", calculate(result=response))
     return cost_by_name(response)
 
@@ -1242,7 +1242,7 @@ async def left_of_group(router: Any, kwargs: Mapping[str, Any], failed: str | No
     """What the failure of the deployment ``failed`` leaves of its group; ``None`` where litellm cannot tell."""
     model = kwargs.get("model")
     try:
-        healthy, _ = await router._async_get_healthy_deployments(model=model, parent_otel_span=None)  # noqa: SLF001
+        healthy, _ = await router._async_get_healthy_deployments(model=model, parent_otel_span=None)  # noqa: SLF001  # that is what this module is for
         ids = {deployment["model_info"]["id"] for deployment in healthy}
     except Exception:  # noqa: BLE001  # it raises where there is no such group, and the error is about to be raised
         return None

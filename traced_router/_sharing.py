@@ -218,7 +218,7 @@ class _Line:
 async def _live(ref: weakref.ref[Talk], line: _Line, pause: float) -> None:
     """The task. Between exchanges it holds nothing that keeps the router alive."""
     # Instrumentations of Redis clients that heed this make no span of what nobody called.
-    otel_context.attach(otel_context.set_value("suppress_instrumentation", True))  # noqa: FBT003
+    otel_context.attach(otel_context.set_value("suppress_instrumentation", True))  # noqa: FBT003  # a value under a key
     task = asyncio.current_task()
     try:
         # Python 3.11's wait_for(), which Redis clients use, can swallow a cancellation: so it is asked for.

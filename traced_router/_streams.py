@@ -311,18 +311,18 @@ def _followed_class(kind: type) -> type:
     base = cast("Any", kind)
     body: dict[str, Any] = {"__module__": kind.__module__, "__qualname__": kind.__qualname__, "__slots__": ()}
 
-    def __aiter__(self: AsyncIterator[Any]) -> Any:  # noqa: N807
+    def __aiter__(self: AsyncIterator[Any]) -> Any:  # noqa: N807  # a class is made of it
         iterator = base.__aiter__(self)
         return iterator if iterator is self else stand_in(iterator, getattr(self, _WATCH), self)
 
-    def __iter__(self: Iterator[Any]) -> Any:  # noqa: N807
+    def __iter__(self: Iterator[Any]) -> Any:  # noqa: N807  # a class is made of it
         iterator = base.__iter__(self)
         return iterator if iterator is self else stand_in(iterator, getattr(self, _WATCH), self)
 
-    async def __anext__(self: AsyncIterator[Any]) -> Any:  # noqa: N807
+    async def __anext__(self: AsyncIterator[Any]) -> Any:  # noqa: N807  # a class is made of it
         return await pull_async(functools.partial(base.__anext__, self), getattr(self, _WATCH))
 
-    def __next__(self: Iterator[Any]) -> Any:  # noqa: N807
+    def __next__(self: Iterator[Any]) -> Any:  # noqa: N807  # a class is made of it
         return pull(functools.partial(base.__next__, self), getattr(self, _WATCH))
 
     async def aclose(self: Any) -> Any:

@@ -31,7 +31,7 @@ class _Base:
     def first_chunk(self, ticket: Ticket) -> None:
         """Nothing to learn."""
 
-    def finished(self, ticket: Ticket, outcome: Outcome) -> None:  # noqa: ARG002
+    def finished(self, ticket: Ticket, outcome: Outcome) -> None:  # noqa: ARG002 - as its interface has it
         """Release."""
         self._inflight[ticket.id] -= 1
 
@@ -47,7 +47,7 @@ class RandomPick(_Base):
 
     name = "random"
 
-    def pick(self, request: RoutingRequest, candidates: Sequence[Candidate]) -> Decision:  # noqa: ARG002
+    def pick(self, request: RoutingRequest, candidates: Sequence[Candidate]) -> Decision:  # noqa: ARG002 - as its interface has it
         """Any."""
         return self._decide(candidates[int(self._rng.random() * len(candidates))])
 
@@ -58,7 +58,7 @@ class RoundRobin(_Base):
     name = "round-robin"
     _turn = -1
 
-    def pick(self, request: RoutingRequest, candidates: Sequence[Candidate]) -> Decision:  # noqa: ARG002
+    def pick(self, request: RoutingRequest, candidates: Sequence[Candidate]) -> Decision:  # noqa: ARG002 - as its interface has it
         """The next one."""
         self._turn += 1
         return self._decide(candidates[self._turn % len(candidates)])
@@ -73,7 +73,7 @@ class SmoothWeighted(_Base):
         super().__init__(rng)
         self._current: dict[str, float] = {}
 
-    def pick(self, request: RoutingRequest, candidates: Sequence[Candidate]) -> Decision:  # noqa: ARG002
+    def pick(self, request: RoutingRequest, candidates: Sequence[Candidate]) -> Decision:  # noqa: ARG002 - as its interface has it
         """The one whose turn is longest overdue."""
         current = self._current
         total = 0.0
@@ -91,7 +91,7 @@ class LeastInFlight(_Base):
 
     name = "least-in-flight"
 
-    def pick(self, request: RoutingRequest, candidates: Sequence[Candidate]) -> Decision:  # noqa: ARG002
+    def pick(self, request: RoutingRequest, candidates: Sequence[Candidate]) -> Decision:  # noqa: ARG002 - as its interface has it
         """The emptiest."""
         least = min(map(self._load, candidates))
         ties = [candidate for candidate in candidates if self._load(candidate) == least]
@@ -103,7 +103,7 @@ class PowerOfTwo(_Base):
 
     name = "p2c"
 
-    def pick(self, request: RoutingRequest, candidates: Sequence[Candidate]) -> Decision:  # noqa: ARG002
+    def pick(self, request: RoutingRequest, candidates: Sequence[Candidate]) -> Decision:  # noqa: ARG002 - as its interface has it
         """The emptier of two."""
         if len(candidates) == 1:
             return self._decide(candidates[0])
@@ -164,7 +164,7 @@ class Oracle:
     considerate: bool = False
     name: str = "oracle"
 
-    def pick(self, request: RoutingRequest, candidates: Sequence[Candidate]) -> Decision:  # noqa: ARG002
+    def pick(self, request: RoutingRequest, candidates: Sequence[Candidate]) -> Decision:  # noqa: ARG002 - as its interface has it
         """The server on which this call would end first."""
         call = self.router.looking_at if self.router is not None else None
         if call is None:

@@ -69,7 +69,7 @@ def _simple(kind: Callable[[Random], RoutingStrategy]) -> Callable[[Setting], Ro
     return lambda setting: kind(setting.rng)
 
 
-def _no_resilience(setting: Setting) -> Resilience:  # noqa: ARG001
+def _no_resilience(setting: Setting) -> Resilience:  # noqa: ARG001 - as its interface has it
     return ExcludeTried()
 
 

@@ -74,7 +74,7 @@ class SimulatedProvider(CustomLLM):
         self._calls = calls
         self._recorder = recorder
 
-    async def acompletion(self, *args: Any, **kwargs: Any) -> ModelResponse:  # noqa: ARG002
+    async def acompletion(self, *args: Any, **kwargs: Any) -> ModelResponse:  # noqa: ARG002 - as its interface has it
         """One attempt; ``messages`` holds the number of the call, and ``model`` the id of the server."""
         server = self._servers[kwargs["model"].rpartition("/")[2]]
         messages = kwargs["messages"]

@@ -154,7 +154,7 @@ class SimpleShuffle(LitellmStrategy):
 
     name = "litellm simple-shuffle"
 
-    def _select(self, request: RoutingRequest, deployments: list[_Json]) -> Mapping[str, Any] | None:  # noqa: ARG002
+    def _select(self, request: RoutingRequest, deployments: list[_Json]) -> Mapping[str, Any] | None:  # noqa: ARG002 - as its interface has it
         return simple_shuffle.simple_shuffle(lambda _: None, deployments, "group", None)
 
 
@@ -179,7 +179,7 @@ class LeastBusy(LitellmStrategy):
         self._cache = cache
         self._handler = least_busy.LeastBusyLoggingHandler(cache)
 
-    def _select(self, request: RoutingRequest, deployments: list[_Json]) -> Mapping[str, Any] | None:  # noqa: ARG002
+    def _select(self, request: RoutingRequest, deployments: list[_Json]) -> Mapping[str, Any] | None:  # noqa: ARG002 - as its interface has it
         return run_now(self._handler.async_get_available_deployments("group", deployments))
 
     def started(self, ticket: Ticket) -> None:

@@ -91,7 +91,7 @@ class InFlightStrategy:
         with self._lock:
             self._theirs = theirs
 
-    def _begin(self, ticket: Ticket) -> object:  # noqa: ARG002
+    def _begin(self, ticket: Ticket) -> object:  # noqa: ARG002 - as its interface has it
         """A call leaves; what is returned is noted on its reservation. The lock is held."""
         return None
 

@@ -235,6 +235,6 @@ class BoundedHash(InFlightStrategy):
         ring.inflight += 1
         return ring
 
-    def _learn(self, ticket: Ticket, outcome: Outcome, note: object) -> None:  # noqa: ARG002
+    def _learn(self, ticket: Ticket, outcome: Outcome, note: object) -> None:  # noqa: ARG002 - as its interface has it
         if isinstance(note, _Ring):
             note.inflight -= 1

@@ -177,7 +177,7 @@ class LeastExpectedCompletion(ForecastingStrategy):
         ranked: _Ranked,
         candidates: Sequence[Candidate],
         size: Size,
-        stream: bool,  # noqa: FBT001
+        stream: bool,  # noqa: FBT001 - as above
     ) -> _Ranked:
         """The best two, once the work that caches save is counted.
 

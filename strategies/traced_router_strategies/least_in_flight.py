@@ -31,7 +31,7 @@ class LeastInFlight(InFlightStrategy):
     name = "least-in-flight"
     _remembered: Sequence[int] = ()
 
-    def pick(self, request: RoutingRequest, candidates: Sequence[Candidate]) -> Decision:  # noqa: ARG002
+    def pick(self, request: RoutingRequest, candidates: Sequence[Candidate]) -> Decision:  # noqa: ARG002 - as its interface has it
         """The emptiest deployment."""
         with self._lock:
             positions = shortlist(len(candidates), self._remembered, self._rng)
@@ -58,7 +58,7 @@ class LeastInFlight(InFlightStrategy):
                 {"inflight_elsewhere": theirs.get(chosen, 0.0)} if theirs else {},
             )
 
-    def scores(self, request: RoutingRequest, candidates: Sequence[Candidate]) -> Mapping[str, float]:  # noqa: ARG002
+    def scores(self, request: RoutingRequest, candidates: Sequence[Candidate]) -> Mapping[str, float]:  # noqa: ARG002 - as its interface has it
         """Calls in flight, by id."""
         with self._lock:
             return {one.id: self._load(one.id) for one in candidates}

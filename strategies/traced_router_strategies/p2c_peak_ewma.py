@@ -60,7 +60,7 @@ class P2CPeakEwma(InFlightStrategy):
         self._decay = decay
         self._latencies: Table[PeakEwma] = Table()
 
-    def pick(self, request: RoutingRequest, candidates: Sequence[Candidate]) -> Decision:  # noqa: ARG002
+    def pick(self, request: RoutingRequest, candidates: Sequence[Candidate]) -> Decision:  # noqa: ARG002 - as its interface has it
         """The better of two."""
         total, draw = len(candidates), self._rng.random
         with self._lock:
@@ -76,7 +76,7 @@ class P2CPeakEwma(InFlightStrategy):
                 return self._decide(other, other_cost, other_latency, chosen, cost)
             return self._decide(chosen, cost, latency, other, other_cost)
 
-    def scores(self, request: RoutingRequest, candidates: Sequence[Candidate]) -> Mapping[str, float]:  # noqa: ARG002
+    def scores(self, request: RoutingRequest, candidates: Sequence[Candidate]) -> Mapping[str, float]:  # noqa: ARG002 - as its interface has it
         """Latency × load, by id; of all, though only two are compared."""
         with self._lock:
             now = self.clock()
@@ -107,7 +107,7 @@ class P2CPeakEwma(InFlightStrategy):
         latency = seen.value * exp((seen.at - now) / self._decay)
         return latency * (load + 1.0), latency
 
-    def _learn(self, ticket: Ticket, outcome: Outcome, note: object) -> None:  # noqa: ARG002
+    def _learn(self, ticket: Ticket, outcome: Outcome, note: object) -> None:  # noqa: ARG002 - as its interface has it
         now, seconds = outcome.finished_at, outcome.seconds
         seen = self._latencies.states.get(ticket.id)
         if outcome.status in ("error", "timeout", "rate_limited"):

@@ -162,7 +162,7 @@ class QuotaAware(InFlightStrategy):
         self._output = DecayedMean(_MEAN_CALLS)
         self._remembered: Sequence[int] = ()
 
-    def pick(self, request: RoutingRequest, candidates: Sequence[Candidate]) -> Decision:  # noqa: ARG002
+    def pick(self, request: RoutingRequest, candidates: Sequence[Candidate]) -> Decision:  # noqa: ARG002 - as its interface has it
         """The deployment with the most headroom."""
         with self._lock:
             now = self.clock()
@@ -173,7 +173,7 @@ class QuotaAware(InFlightStrategy):
             self._remembered = (first, first if second is None else second)
             return self._decide(candidates, first, second, choice, len(positions))
 
-    def scores(self, request: RoutingRequest, candidates: Sequence[Candidate]) -> Mapping[str, float]:  # noqa: ARG002
+    def scores(self, request: RoutingRequest, candidates: Sequence[Candidate]) -> Mapping[str, float]:  # noqa: ARG002 - as its interface has it
         """Utilisation, by id; without those that would refuse."""
         with self._lock:
             found = self._utilisations(candidates, range(len(candidates)), self.clock())

@@ -58,7 +58,7 @@ class _Turns:
         """As they are now, to be taken without being missed."""
         twin = copy(self)
         twin._heap = self._heap.copy()  # noqa: SLF001 - all else is replaced, never changed
-        twin._roster = copy(self._roster)  # noqa: SLF001
+        twin._roster = copy(self._roster)  # noqa: SLF001 - its own twin
         twin._draw = float  # noqa: SLF001 - no lots are drawn that would be missed
         return twin
 
