@@ -9,9 +9,7 @@ This module must not know how a follower gets into a stream; that is ``_streams`
 """
 
 import asyncio
-import inspect
 import sys
-import threading
 import weakref
 from collections.abc import Callable
 from typing import Any, Final, Protocol
@@ -23,10 +21,10 @@ from traced_router import _readers
 from traced_router._countdown import Countdown
 from traced_router._facts import AnswerFacts
 from traced_router._guard import fails_open
+from traced_router._interrupted import elsewhere
 from traced_router._spans import Attempt
 from traced_router._tree import Call
 
-_SDK: Final = ("opentelemetry.sdk.", "opentelemetry.exporter.")
 _EXHAUSTED: Final = (StopAsyncIteration, StopIteration)
 
 
@@ -233,8 +231,8 @@ class CallWatch:
     def dropped(self) -> None:
         """Nobody can read the stream any more."""
         self.pulling()
-        if self._call.told or _interrupts_telemetry():
-            threading.Thread(target=self._over, args=("abandoned", "abandoned"), daemon=True).start()
+        if self._call.told:  # by somebody's function, which may take locks of its own
+            elsewhere(self._over, "abandoned", "abandoned")
         else:
             self._over("abandoned", "abandoned")
 
@@ -249,19 +247,6 @@ class CallWatch:
             finalizer.detach()
         self._call.open_ends.discard(self.dropped)
         self._call.finish(how, None if error is None else _readers.failure(error), stream_outcome)
-
-
-def _interrupts_telemetry() -> bool:
-    """Whether the garbage collector came in the midst of the SDK's own work.
-
-    It may hold locks then that ending a span or a measurement takes, and they are not reentrant.
-    """
-    frame = inspect.currentframe()
-    while frame is not None:
-        if str(frame.f_globals.get("__name__")).startswith(_SDK):
-            return True
-        frame = frame.f_back
-    return False
 
 
 def _weakly(thing: object) -> Callable[[], object]:

@@ -26,6 +26,7 @@ from traced_router._current import attach, detach
 from traced_router._facts import AttemptFacts, DeploymentFacts
 from traced_router._frame import Frame, current_frame, with_frame
 from traced_router._guard import fails_open
+from traced_router._interrupted import elsewhere, interrupts
 from traced_router._propagation import TraceHeaders, headers_in, put_headers
 from traced_router._spans import Attempt, AttemptListener, Hop
 from traced_router._tree import Call
@@ -152,7 +153,10 @@ class Scope:
     def _break_promise(self) -> None:
         promise, self._promise = self._promise, None
         if promise is not None:
-            promise.ended(None)
+            if interrupts():
+                elsewhere(promise.ended, None)
+            else:
+                promise.ended(None)
 
     # --- what the router's steps tell --------------------------------------------------------
 

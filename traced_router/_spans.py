@@ -26,6 +26,7 @@ from traced_router._attributes import (
 from traced_router._facts import AnswerFacts, AttemptEnd, AttemptFacts, DecisionFacts, FailureFacts, Parameters
 from traced_router._frame import Frame, standing
 from traced_router._guard import fails_open
+from traced_router._interrupted import interrupts
 from traced_router._summaries import Attempted, Decided
 
 if TYPE_CHECKING:
@@ -276,11 +277,14 @@ class Attempt:
 
     @fails_open("attempt")
     def left(self, *, cancelled: bool = False) -> None:
-        """The caller left: not an error. Unless it was the call's deadline that took them away."""
+        """The caller left: not an error. Unless it was the call's deadline that took them away.
+
+        Where the collector has thrown the caller away it waits for the end of the request, which follows.
+        """
         countdown = self._call.countdown
         if cancelled and countdown is not None and countdown.struck:
             self.fail(_DEADLINE)
-        elif not self._done:
+        elif not self._done and not interrupts():
             self._end(None, FailureFacts("", "cancelled") if cancelled else None, left=True)
 
     @fails_open("attempt")

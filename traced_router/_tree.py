@@ -31,6 +31,7 @@ from traced_router._exit import OpenEnds
 from traced_router._facts import AttemptFacts, CallFacts, DecisionFacts, FailureFacts
 from traced_router._frame import Frame, Outside, frame_of, standing
 from traced_router._guard import Guard, fails_open
+from traced_router._interrupted import elsewhere, interrupts
 from traced_router._ledger import Ledger
 from traced_router._metrics import Measures
 from traced_router._mirror import Mirror
@@ -524,6 +525,13 @@ class Call:
         if self._done:
             return
         self._done = True
+        if how == "abandoned" and interrupts():
+            elsewhere(self._finish, how, failure, stream_outcome)
+        else:
+            self._finish(how, failure, stream_outcome)
+
+    @fails_open("request")
+    def _finish(self, how: str, failure: FailureFacts | None, stream_outcome: str | None) -> None:
         try:
             self._end_children(how, failure)
             now = self.timeline.now()

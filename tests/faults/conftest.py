@@ -22,7 +22,7 @@ from traced_router.strategy import Decision
 from traced_router.testing import FakeProvider, Recorder, check_trace
 
 _CALLBACKS = ("callbacks", "success_callback", "failure_callback", "_async_success_callback", "_async_failure_callback")
-_LITELLM_S_THREADS = ("ThreadPoolExecutor", "asyncio_", "litellm-logging")
+_LITELLM_S_THREADS = ("ThreadPoolExecutor", "asyncio_", "litellm-logging", "AnyIO worker")
 _TRACING = ("opentelemetry", "traced_router")
 
 
