@@ -2,10 +2,13 @@
 
 import json
 
+import pytest
+
 from benchmarks import overhead
 from benchmarks.overhead import CALLS, CONTENDERS, FLOORS, PLAIN, Plan
 
 
+@pytest.mark.timeout(180)  # eight processes get ready
 def test_a_run_measures_every_contender_and_writes_its_figures_and_a_plot(tmp_path, capsys, monkeypatch):
     plan = Plan(generations=1, compared=0.0, ended=0.0, rss_calls=20, rss_warm_up=20)
     monkeypatch.setattr(overhead, "QUICK", plan)
