@@ -230,6 +230,26 @@ def test_a_batch_that_fails_as_a_whole(tree, recorder, error, status, said, outc
     assert check_trace(recorder.spans()) == []
 
 
+def test_a_batch_that_was_destroyed_ends_once(tree, recorder):
+    batch = tree.open_batch("chat", ["a"], 1)
+    batch.returned(GeneratorExit())
+    token = attach(batch.context)
+    late = tree.open_call(CallFacts("chat", "a"))
+    detach(token)
+    late.finish("cancelled")
+
+    assert [s.name for s in recorder.spans()] == ["router.batch a", "router.chat a"]
+
+
+def test_a_call_that_is_over_does_not_wait(tree, recorder):
+    call = tree.open_call(CallFacts("chat", "a"))
+    call.finish("abandoned")
+    call.backoff(1.0, "exponential", None, None)
+
+    assert [s.name for s in recorder.spans()] == ["router.chat a"]
+    assert recorder.open_spans() == []
+
+
 # --- what nobody records -----------------------------------------------------------------------
 
 

@@ -251,7 +251,7 @@ class Batch:
         self._end_when_over()
 
     def _end_when_over(self) -> None:
-        if self._returned and self._open == 0:
+        if self._returned and self._open == 0 and self._span.is_recording():
             self._span.end(self.timeline.now())
 
 
@@ -455,8 +455,13 @@ class Call:
 
     @fails_open("backoff")
     def backoff(self, seconds: float, source: str, retry_after: float | None, hop: "Hop | None") -> None:
-        """The router is about to wait; the wait ends with whatever happens next."""
+        """The router is about to wait; the wait ends with whatever happens next.
+
+        litellm can go on when the caller is gone: a stream that is torn down breaks, and what breaks is tried again.
+        """
         self.end_backoff()
+        if self._done:
+            return
         self._backoff = Backoff(self, seconds, source, retry_after, hop)
 
     @fails_open("backoff")

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import contextvars
 import gc
+import importlib.metadata
 import threading
 
 import litellm
@@ -118,14 +119,18 @@ async def a_coroutine_that_has_picked(router):
     return coroutine
 
 
+goes_on = pytest.mark.skipif(
+    [int(part) for part in importlib.metadata.version("litellm").split(".")[:2]] >= [1, 109],
+    reason="litellm goes on in a coroutine that is destroyed, in the context of whatever call runs there",
+)
 THROWN_AWAY = [
     a_stream,
     a_stream_half_read,
     a_synchronous_stream,
     a_responses_stream,
     a_generator,
-    a_coroutine,
-    a_coroutine_that_has_picked,
+    pytest.param(a_coroutine, marks=goes_on),
+    pytest.param(a_coroutine_that_has_picked, marks=goes_on),
 ]
 
 

@@ -1,17 +1,25 @@
 """A call that is cancelled, or destroyed, at each of its suspension points in turn.
 
 The call is driven through a coroutine that counts what is awaited. At the k-th suspension its task is cancelled, or the
-coroutine is closed, for every k until the call gets through; so no await is left out, and none is hit by chance.
+coroutine is closed, for every k until the call gets through; so no await is left out, and none is hit by chance. What
+runs in tasks of its own, as a batch's members do, is hit at every turn of the loop instead.
+
+Each destroyed call has an event loop of its own, which ends with it: that is when coroutines are destroyed. A loop that
+goes on would hang, with plain Router too. asyncio takes a socket that is being connected out of its selector when the
+wait is cancelled, not when it is destroyed, and the next connection gets the number of a file that nobody watches.
 """
 
 import asyncio
+import functools
 import gc
 from collections.abc import Coroutine
 from typing import Any
 
 import litellm
 import pytest
+import tenacity
 
+from traced_router import Deadline, RetryPolicy
 from traced_router.testing import Answer, DieMidStream, RateLimited, ServerError
 
 MESSAGES = [{"role": "user", "content": "hi"}]
@@ -63,6 +71,15 @@ async def stopped_at(inner: Any, k: int, *, close: bool = False) -> tuple[str, i
     return how, driven.suspensions
 
 
+def stopping_dead(main: Coroutine[Any, Any, tuple[str, int]]) -> tuple[str, int]:
+    """Run it, and end the loop with whatever is in it."""
+    loop = asyncio.new_event_loop()
+    try:
+        return loop.run_until_complete(main)
+    finally:
+        loop.close()
+
+
 async def answer(router: Any) -> None:
     await router.acompletion("a", MESSAGES)
 
@@ -93,6 +110,42 @@ async def queued(router: Any) -> None:
     await router.acompletion("a", MESSAGES, priority=1)
 
 
+async def answer_text(router: Any) -> None:
+    await router.atext_completion(model="a", prompt="hi")
+
+
+async def read_messages(router: Any) -> None:
+    async for _ in await router.aanthropic_messages(model="a", messages=MESSAGES, max_tokens=9, stream=True):
+        pass
+
+
+async def members(router: Any) -> None:
+    await router.abatch_completion_one_model_multiple_requests("a", [MESSAGES, MESSAGES])
+
+
+def by(call: Any, **wishes: Any) -> Any:
+    """``call`` of a router whose calls get these arguments, too."""
+
+    class Asking:
+        def __init__(self, router: Any) -> None:
+            self._router = router
+
+        def __getattr__(self, name: str) -> Any:
+            return functools.partial(getattr(self._router, name), **wishes)
+
+    return lambda router: call(Asking(router))
+
+
+async def at_once(_seconds: float) -> None:
+    await asyncio.sleep(0)
+
+
+POLICY = RetryPolicy(attempts=2, sleep=at_once)
+TENACITY = tenacity.AsyncRetrying(
+    stop=tenacity.stop_after_attempt(3), retry=tenacity.retry_if_exception_type(litellm.APIError), sleep=at_once
+)
+DEADLINE = Deadline(total=600.0, first_chunk=500.0)
+
 CALLS = {
     "chat": (answer, []),
     "an embedding": (embed, []),
@@ -107,6 +160,25 @@ CALLS = {
     "a batch": (batch, []),
     "the fastest of two": (fastest, []),
     "the queue": (queued, []),
+    "a text completion": (answer_text, [ServerError()]),
+    "a messages stream": (read_messages, [ServerError()]),
+    "a batch of many": (members, [ServerError()]),
+    "a policy's retry": (by(answer, retrying=POLICY), [ServerError()]),
+    "a policy's wait": (by(answer, retrying=POLICY), [RateLimited(retry_after=1)]),
+    "a policy's fallback": (by(answer, retrying=POLICY), [ServerError()] * 2),
+    "a policy of tenacity's": (by(answer, retrying=TENACITY), [ServerError()] * 2),
+    "a policy's stream": (by(read, retrying=POLICY), [ServerError(), DieMidStream(0)]),
+    "a deadline": (by(answer, deadline=DEADLINE), [ServerError()]),
+    "a deadline's fallback": (by(answer, deadline=DEADLINE), [ServerError()] * 2),
+    "a deadline's stream": (by(read, deadline=DEADLINE), [DieMidStream(0)] * 2),
+    "a policy within a deadline": (by(answer, retrying=POLICY, deadline=DEADLINE), [RateLimited(retry_after=1)] * 2),
+}
+TOGETHER = {
+    "a batch": batch,
+    "a batch of many": members,
+    "the fastest of two": fastest,
+    "the queue": queued,
+    "a policy's batch": by(batch, retrying=POLICY, deadline=DEADLINE),
 }
 
 
@@ -136,7 +208,33 @@ async def test_cancelled(world, provider, name):
         gc.collect(1)
         if suspensions < k:
             break
-        assert how == "CancelledError"
+        assert how == "CancelledError" or suspensions > k  # litellm may catch it, and go on; with plain Router, too
+        world.check()
+        world.recorder.clear()
+
+    assert suspensions < k
+    assert k > 1
+
+
+@pytest.mark.usefixtures("soon")
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")  # as above
+@pytest.mark.filterwarnings("ignore:Exception ignored in:pytest.PytestUnraisableExceptionWarning")  # litellm's streams
+@pytest.mark.parametrize("name", CALLS)
+def test_destroyed(world, provider, name):
+    """And with it its loop. What runs in tasks of its own is cancelled then, as ``asyncio.run`` does."""
+    call, script = CALLS[name]
+    world.breaks_trees = name in TOGETHER  # a batch that is destroyed is over before its members begin
+    provider.default("dep-a", Answer("one two three"))
+    router = world.traced(*deployments(provider), num_retries=1, fallbacks=[{"a": ["b"]}], disable_cooldowns=True)
+    for k in range(1, MOST):
+        provider.script("dep-a", script)
+        run = asyncio.run if name in TOGETHER else stopping_dead
+        how, suspensions = run(stopped_at(call(router), k, close=True))
+        litellm.in_memory_llm_clients_cache.flush_cache()  # its connections keep the tasks that wait for them
+        gc.collect()
+        if suspensions < k:
+            break
+        assert how == "DestroyedError"
         world.check()
         world.recorder.clear()
 
@@ -171,3 +269,32 @@ async def test_tracing_adds_no_suspension_point(world, stubbed, close):
 
     assert traced == plain
     assert len(traced) > 6
+
+
+@pytest.mark.usefixtures("soon", "no_task_left")
+@pytest.mark.parametrize("name", TOGETHER)
+async def test_cancelled_at_every_turn_of_the_loop(world, stubbed, name):
+    async def provider(**kwargs):
+        await asyncio.sleep(0)
+        if kwargs["model_info"]["id"] == "dep-a":
+            await asyncio.sleep(0)
+            raise litellm.InternalServerError("m", "openai", "gpt-4o")
+        return litellm.ModelResponse()
+
+    stubbed(provider)
+    router = world.traced(*deployments(world.provider), num_retries=1, fallbacks=[{"a": ["b"]}], disable_cooldowns=True)
+    ends: list[str] = []
+    while ends.count("NoneType") < 2 and len(ends) < MOST:
+        task = asyncio.ensure_future(TOGETHER[name](router))
+        for _ in range(len(ends)):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
+        ends.append("CancelledError" if task.cancelled() else type(task.exception()).__name__)
+        while left := asyncio.all_tasks() - {asyncio.current_task()}:
+            await asyncio.wait(left)
+        world.check()
+        world.recorder.clear()
+
+    assert set(ends) == {"CancelledError", "NoneType"}
+    assert len(ends) > 5
