@@ -10,7 +10,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from traced_router import demo
-from traced_router._facts import AnswerFacts, AttemptFacts, CallFacts, DeploymentFacts
+from traced_router._facts import AnswerFacts, AttemptFacts, CallFacts, DeploymentFacts, FailureFacts
 from traced_router._guard import Guard
 from traced_router._tree import Tree
 from traced_router.demo import main
@@ -43,6 +43,22 @@ def test_a_terminal_gets_colours_and_a_pipe_none():
     assert Ink(on=True).bad("x") == "\x1b[31mx\x1b[0m"
     assert Ink(on=False).bad("x") == "x"
     assert io.StringIO().isatty() is False
+
+
+def test_a_storm_is_drawn_in_red():
+    recorder = Recorder()
+    call = Tree(lambda: recorder.provider.get_tracer("tests"), Guard(NoOpMeterProvider)).open_call(
+        CallFacts("chat", "g")
+    )
+    for _ in range(2):
+        call.attempt(AttemptFacts(DeploymentFacts("a", "gpt")), None).fail(FailureFacts("Busy", retry_after=60.0))
+    call.hop_failed("g", "Busy")
+    call.hop("g", "default").fail("Busy")
+    call.finish("error", FailureFacts("Busy"))
+    *_, attempt, hop = draw(recorder.spans(), Ink(on=True))
+
+    assert attempt.endswith("\x1b[31mtoo early!\x1b[0m")
+    assert hop.endswith("after Busy  \x1b[31min a circle!\x1b[0m")
 
 
 def test_an_answer_of_the_cache_is_drawn_as_one():

@@ -41,8 +41,12 @@ def guard():
 
 
 @pytest.fixture
-def tree(recorder, guard):
-    clock = Clock()
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def tree(recorder, guard, clock):
     return Tree(
         lambda: recorder.provider.get_tracer("tests"), guard, timeline=lambda: Timeline(clock, lambda: (clock(), 0))
     )
@@ -188,6 +192,117 @@ def test_a_core_that_shows_less_is_said(recorder, guard):
     assert attributes["traced_router.engine"] == "foreign"
     assert attributes["traced_router.capabilities"] == ("selection=none",)
     assert len(attributes["session.id"]) == 1024
+
+
+# --- storms ------------------------------------------------------------------------------------
+
+
+def asked(seconds, error="Busy"):
+    return FailureFacts(error, "rate_limit", 429, retry_after=seconds)
+
+
+def told(node):
+    return [tuple(event.attributes.values()) for event in node.events]
+
+
+def attempts_in(recorder):
+    return recorder.tree().find("chat gpt")
+
+
+def test_the_last_word_of_a_deployment_counts(tree, recorder, clock):
+    call = tree.open_call(CallFacts("chat", "g"))
+    attempt_of(call).fail(asked(60.0))
+    attempt_of(call, "b").fail(asked(90.0))
+    attempt_of(call).fail(FailureFacts("Boom", "server", 500))
+    attempt_of(call).fail(asked(2.0))
+    clock.now += 2000 * MS
+    attempt_of(call).fail(asked(0.0))
+    attempt_of(call).succeed(AnswerFacts())
+    call.finish("ok")
+
+    early = [told(node) for node in attempts_in(recorder)]
+    assert early == [[], [], [(60.0, approx_seconds(60), 1)], [(60.0, approx_seconds(60), 1)], [], []]
+    assert recorder.tree().attributes["traced_router.retry_after.violations"] == 2
+
+
+def approx_seconds(seconds):
+    return pytest.approx(seconds, abs=0.02)
+
+
+@pytest.mark.parametrize(("lacking", "found"), [(10, 0), (12, 1)])
+def test_a_hundredth_of_a_second_is_no_matter(tree, recorder, clock, lacking, found):
+    call = tree.open_call(CallFacts("chat", "g"))
+    attempt_of(call).fail(asked(1.0))
+    clock.now += (1000 - lacking) * MS
+    attempt_of(call).succeed(AnswerFacts())
+    call.finish("ok")
+
+    assert len(attempts_in(recorder)[1].events) == found
+
+
+def test_who_is_unknown_runs_beside_or_comes_from_the_cache_is_not_too_early(tree, recorder):
+    call = tree.open_call(CallFacts("chat", "g"))
+    beside = object()
+    first, second = (attempt_of(call, beside=beside) for _ in range(2))
+    first.fail(asked(60.0))
+    second.fail(asked(60.0))
+    attempt_of(call).succeed(AnswerFacts(cost=0.0, cache_hit=True))
+    for _ in range(2):
+        attempt_of(call, None).fail(asked(60.0))
+    call.finish("error", FailureFacts("Busy"))
+
+    assert check_trace(recorder.spans()) == []
+
+    assert [node.events for node in attempts_in(recorder)] == [()] * 5
+    assert recorder.tree().attributes["traced_router.amplification"] == 4
+    assert "traced_router.retry_after.violations" not in recorder.tree().attributes
+
+
+def test_hops_go_round(tree, recorder):
+    """The group that was asked for is a router of requests, and calls another."""
+    call = tree.open_call(CallFacts("chat", "smart"))
+    call.attempt(AttemptFacts(DeploymentFacts("a", "gpt"), "tier"), None).fail(FailureFacts("Boom"))
+    for target, kind in (
+        ("b", "default"),
+        ("b", "order"),
+        ("tier", "default"),
+        ("smart", "default"),
+        ("b", "weighted"),
+    ):
+        call.hop_failed(None, "Boom")
+        call.hop(target, kind).fail("Boom")
+    call.finish("error", FailureFacts("Boom"))
+
+    hops = recorder.tree().children[1:]
+    assert [told(hop) for hop in hops] == [[], [], [("tier", 3, 2)], [("smart", 4, 2)], [("b", 5, 2)]]
+    assert recorder.tree().attributes["traced_router.fallback.cycles"] == 3
+
+
+def test_a_request_of_no_group_goes_round_where_it_has_been(tree, recorder):
+    call = tree.open_call(CallFacts("list_files"))
+    for target in ("", "b", "b"):
+        call.hop(target, "default").fail("Boom")
+    call.finish("error", FailureFacts("Boom"))
+
+    assert [len(hop.events) for hop in recorder.tree().children] == [0, 0, 1]
+
+
+def test_amplification_is_of_a_group(tree, recorder):
+    call = tree.open_call(CallFacts("chat", "g"))
+    attempt_of(call).fail(FailureFacts("Boom"))
+    attempt_of(call).fail(FailureFacts("Boom"))
+    empty = call.hop("nobody", "model_group")
+    empty.fail("Boom")
+    other = call.hop("h", "model_group")
+    call.attempt(AttemptFacts(DeploymentFacts("b", "gpt"), "h"), other).fail(FailureFacts("Boom"))
+    other.fail("Boom")
+    again = call.hop("g", "model_group")
+    attempt_of(call, hop=again).succeed(AnswerFacts())
+    again.returned()
+    call.finish("ok")
+
+    nodes = [recorder.tree(), *(node for node in recorder.tree().children if node.name.startswith("router.fallback"))]
+    assert [node.attributes.get("traced_router.amplification") for node in nodes] == [3, None, None, 3]
 
 
 # --- batches -----------------------------------------------------------------------------------

@@ -12,7 +12,8 @@ from traced_router._attributes import SECONDS, Value, text
 from traced_router._summaries import Accounts, Decided
 
 if TYPE_CHECKING:
-    from traced_router._spans import Attempt
+    from traced_router._retry_budget import RetryBudgetSnapshot
+    from traced_router._spans import Attempt, Hop
 
 
 class Ledger:
@@ -21,10 +22,13 @@ class Ledger:
     __slots__ = (
         "attempts",
         "backoff_ns",
+        "budget",
         "chunks",
         "consumer_ns",
+        "cycles",
         "decisions",
         "denied",
+        "early",
         "fallbacks",
         "first_chunk_ns",
         "select_ns",
@@ -35,7 +39,10 @@ class Ledger:
         self.attempts: list[Attempt] = []
         self.decisions: list[Decided] = []
         self.fallbacks = 0
+        self.cycles = 0
         self.denied = 0
+        self.early = 0
+        self.budget: RetryBudgetSnapshot | None = None
         self.substituted = False
         self.select_ns = 0
         self.backoff_ns = 0
@@ -50,6 +57,21 @@ class Ledger:
             return None
         beside = answered[-1].beside
         return answered[-1] if beside is None else next(a for a in answered if a.beside is beside)
+
+    def amplification(self, hop: "Hop | None", group: str | None) -> int:
+        """Provider calls so far of the group whose turn ``hop`` is; what litellm's cache answered is none.
+
+        0 where there was one at most: nothing is amplified.
+
+        Args:
+            hop: ``None`` for the turn of the group that was asked for.
+            group: its name; its deployments' own, behind an alias, may be another.
+        """
+        if len(self.attempts) < 2:  # noqa: PLR2004  # the usual case
+            return 0
+        names = {group, *(a.model_group for a in self.attempts if a.hop is hop)}
+        calls = sum(a.model_group in names and not a.cached for a in self.attempts)
+        return calls if calls > 1 else 0
 
     def accounts(self, how: str, duration: int) -> Accounts:
         """What the request comes to.
@@ -88,6 +110,14 @@ class Ledger:
         out[n.FALLBACKS] = self.fallbacks
         if self.denied:
             out[n.RETRIES_DENIED] = self.denied
+        if self.budget is not None:
+            out[n.RETRY_BUDGET_LEFT] = self.budget.left
+            out[n.RETRY_BUDGET_CALLS] = self.budget.calls
+            out[n.RETRY_BUDGET_RETRIES] = self.budget.retries
+        if self.cycles:
+            out[n.FALLBACK_CYCLES] = self.cycles
+        if self.early:
+            out[n.RETRY_AFTER_VIOLATIONS] = self.early
         if self.substituted:
             out[n.SUBSTITUTED] = True
         if of.served_group is not None:

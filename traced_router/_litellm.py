@@ -350,6 +350,7 @@ PROMPT_MANAGEMENT: Final = "_prompt_management_factory"
 MIRROR_SYNC: Final = "_silent_experiment_completion"
 
 FALLBACK_DEPTH: Final = "fallback_depth"
+DISABLE_FALLBACKS: Final = "disable_fallbacks"
 TARGET_ORDER: Final = "_target_order"
 EXCLUDED_IDS: Final = "_excluded_deployment_ids"
 RETRY_SKIPPED_IDS: Final = "_retry_skipped_deployment_ids"
@@ -619,6 +620,13 @@ def is_configured_group(router: object, name: str) -> bool:
         groups = state(router, "_routing_groups")
     aliases, teams = state(router, "model_group_alias"), state(router, "team_public_model_names")
     return any(name in (names or ()) for names in (aliases, teams, groups))
+
+
+def group_behind(router: object, name: str) -> str:
+    """The group that ``name`` is an alias of; ``name`` itself where it is none."""
+    aliases = state(router, "model_group_alias")
+    found = aliases.get(name, name) if isinstance(aliases, dict) else name
+    return str(found.get("model", name) if isinstance(found, dict) else found)
 
 
 def configured_deployment(router: object, deployment_id: str) -> Mapping[str, Any] | None:
@@ -1238,15 +1246,20 @@ class GroupLeft(NamedTuple):
     hopeless: bool
 
 
-async def left_of_group(router: Any, kwargs: Mapping[str, Any], failed: str | None) -> GroupLeft | None:
-    """What the failure of the deployment ``failed`` leaves of its group; ``None`` where litellm cannot tell."""
+async def left_of_group(
+    router: Any, kwargs: Mapping[str, Any], failed: str | None, *, alone: bool = False
+) -> GroupLeft | None:
+    """What the failure of the deployment ``failed`` leaves of its group; ``None`` where litellm cannot tell.
+
+    ``alone``: the call has disabled fallbacks, which its arguments no longer say here.
+    """
     model = kwargs.get("model")
     try:
         healthy, _ = await router._async_get_healthy_deployments(model=model, parent_otel_span=None)  # noqa: SLF001  # that is what this module is for
         ids = {deployment["model_info"]["id"] for deployment in healthy}
     except Exception:  # noqa: BLE001  # it raises where there is no such group, and the error is about to be raised
         return None
-    fallbacks = kwargs.get("fallbacks", state(router, "fallbacks"))
+    fallbacks = None if alone else kwargs.get("fallbacks", state(router, "fallbacks"))
     return GroupLeft(bool(ids) and failed is not None and failed not in ids, not ids and _stands_by(fallbacks, kwargs))
 
 

@@ -2,7 +2,7 @@
 
     Metrics ── in_force() ──> Measures                  the instruments of the provider in force now
                                 │ ── attempt() ──> Meter  one attempt: in flight until it has ended
-                                │ ── selected(), backed_off(), fell_back(), cooled_down(), ended()
+                                │ ── selected(), backed_off(), asked_for_a_retry(), fell_back(), cooled_down(), ended()
 
 The tree tells what happened and hands over the context of the span that it happened in, so that an
 exemplar leads to it. Names are of the router's configuration, or ``_other``; a fault stays here.
@@ -148,10 +148,15 @@ class Measures:
 
     __slots__ = (
         "_answered_as",
+        "amplification",
         "attempts",
         "backoff",
+        "budget",
         "cooldowns",
         "cost",
+        "cycles",
+        "denied",
+        "early",
         "fallbacks",
         "first_chunk",
         "guard",
@@ -175,10 +180,15 @@ class Measures:
         self.selection = _Histogram(meter, n.METRIC_SELECTION_DURATION)
         self.backoff = _Histogram(meter, n.METRIC_BACKOFF_DURATION)
         self.prediction = _Histogram(meter, n.METRIC_PREDICTION_RATIO)
+        self.amplification = _Histogram(meter, n.METRIC_AMPLIFICATION)
+        self.budget = _Histogram(meter, n.METRIC_RETRY_BUDGET_LEFT)
         self.attempts = _Sum(meter, n.METRIC_ATTEMPTS)
         self.retries = _Sum(meter, n.METRIC_RETRIES)
         self.cooldowns = _Sum(meter, n.METRIC_COOLDOWNS)
         self.fallbacks = _Sum(meter, n.METRIC_FALLBACKS)
+        self.denied = _Sum(meter, n.METRIC_RETRIES_DENIED)
+        self.early = _Sum(meter, n.METRIC_RETRY_AFTER_VIOLATIONS)
+        self.cycles = _Sum(meter, n.METRIC_FALLBACK_CYCLES)
         self.inflight = _Sum(meter, n.METRIC_INFLIGHT)
         self.cost = _Sum(meter, n.METRIC_COST)
         self._answered_as: dict[str, set[str]] = {}
@@ -209,10 +219,25 @@ class Measures:
         self.backoff.record(nanoseconds * SECONDS, self.backoff.of(self.names.group(group), source), context)
 
     @fails_open("metrics")
-    def fell_back(self, context: Context, from_group: str | None, to_group: str, kind: str) -> None:
-        """A hop begins."""
-        group = self.names.group
-        self.fallbacks.add(1, self.fallbacks.of(group(from_group), group(to_group), kind), context)
+    def fell_back(
+        self, context: Context, from_group: str | None, to_group: str, kind: str, *, in_a_circle: bool
+    ) -> None:
+        """A hop begins, to a group that has failed this request where it goes in a circle."""
+        left, reached = self.names.group(from_group), self.names.group(to_group)
+        self.fallbacks.add(1, self.fallbacks.of(left, reached, kind), context)
+        if in_a_circle:
+            self.cycles.add(1, self.cycles.of(left, reached), context)
+
+    @fails_open("metrics")
+    def asked_for_a_retry(
+        self, context: Context, left: int, group: str | None, before: "Attempt | None", *, allowed: bool
+    ) -> None:
+        """The retry budget was asked for a retry of ``group``, and has ``left`` more."""
+        self.budget.record(left, self.budget.of(), context)
+        if not allowed:
+            meter, error_type = (None, None) if before is None else (before.meter, before.error_type)
+            who = (self.names.group(group), None) if meter is None else (meter.group, meter.id)
+            self.denied.add(1, self.denied.of(*who, error_type), context)
 
     @fails_open("metrics")
     def cooled_down(self, context: Context | None, deployment_id: str, error_type: str | None) -> None:
@@ -236,9 +261,17 @@ class Measures:
         served = ledger.served(how)
         keys = self.request.of(operation, self.names.group(group), ledger.outcome(how, served), strategy)
         self.request.record(nanoseconds * SECONDS, keys, context)
+        calls: dict[str | None, int] = {}
         for attempt in ledger.attempts:
-            if attempt.cost is not None and attempt.meter is not None:
-                attempt.meter.cost(attempt.cost, "served" if attempt is served else "wasted")
+            meter = attempt.meter
+            if meter is None:
+                continue
+            if attempt.cost is not None:
+                meter.cost(attempt.cost, "served" if attempt is served else "wasted")
+            if not attempt.cached:
+                calls[meter.group] = calls.get(meter.group, 0) + 1
+        for of_group, count in calls.items():
+            self.amplification.record(count, self.amplification.of(of_group), context)
 
     # --- of an attempt ---------------------------------------------------------------------------
 
@@ -350,6 +383,12 @@ class Meter:
         if answered_ns is not None and self.predicted:
             ratio = answered_ns * SECONDS / self.predicted
             measures.prediction.record(ratio, measures.prediction.of(self.group, self.strategy), context)
+
+    @fails_open("metrics")
+    def came_early(self) -> None:
+        """The attempt was earlier than its deployment had asked for."""
+        measures = self._measures
+        measures.early.add(1, measures.early.of(self.group, self.id), self._context)
 
     @fails_open("metrics")
     def cost(self, dollars: float, kind: str) -> None:

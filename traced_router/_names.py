@@ -117,6 +117,32 @@ RETRIES: Final = _key(
 RETRIES_DENIED: Final = _key(
     "traced_router.retries.denied", int, (REQUEST,), "Retries that the retry budget refused; absent when none."
 )
+_BUDGET: Final = "when this request last asked the retry budget; absent when it never did."
+RETRY_BUDGET_LEFT: Final = _key(
+    "traced_router.retry_budget.left", int, (REQUEST,), f"Retries that were left over, {_BUDGET}"
+)
+RETRY_BUDGET_CALLS: Final = _key(
+    "traced_router.retry_budget.calls", int, (REQUEST,), f"The router's calls of the last ten seconds, {_BUDGET}"
+)
+RETRY_BUDGET_RETRIES: Final = _key(
+    "traced_router.retry_budget.retries", int, (REQUEST,), f"Retries granted in the last ten seconds, {_BUDGET}"
+)
+AMPLIFICATION: Final = _key(
+    "traced_router.amplification",
+    int,
+    (REQUEST, FALLBACK),
+    "Provider calls that this request has made of the span's model group, earlier turns of it included; what "
+    "litellm's cache answers is none. Absent when there was no more than one.",
+)
+FALLBACK_CYCLES: Final = _key(
+    "traced_router.fallback.cycles", int, (REQUEST,), "Hops to a group that had failed this request; absent when none."
+)
+RETRY_AFTER_VIOLATIONS: Final = _key(
+    "traced_router.retry_after.violations",
+    int,
+    (REQUEST,),
+    "Attempts that came earlier than their deployment had asked for; absent when none.",
+)
 SUBSTITUTED: Final = _key(
     "traced_router.substituted",
     bool,
@@ -395,6 +421,22 @@ COOLDOWN_EVENT: Final = "traced_router.cooldown"
 COOLDOWN_SECONDS: Final = "seconds"
 COOLDOWN_REASON: Final = "reason"
 
+RETRY_AFTER_EVENT: Final = "traced_router.retry_after.violated"
+"""On an attempt that comes earlier than its deployment has asked for: ``retry_after``, ``early``, ``asked_by``."""
+RETRY_AFTER_ASKED: Final = "retry_after"
+"""Seconds, from the end of the attempt that was told."""
+RETRY_AFTER_EARLY: Final = "early"
+"""Seconds by which this attempt is too early."""
+RETRY_AFTER_ASKED_BY: Final = "asked_by"
+"""The number of the attempt that was told."""
+
+CYCLE_EVENT: Final = "traced_router.fallback.cycle"
+"""On a hop to a group that has failed this request: ``model_group``, ``depth``, ``visits``."""
+CYCLE_GROUP: Final = "model_group"
+CYCLE_DEPTH: Final = "depth"
+CYCLE_VISITS: Final = "visits"
+"""How often the request has come to the group, this time included."""
+
 CANDIDATES_EVENT: Final = "traced_router.candidates"
 """On a selection: parallel arrays ``ids``, ``scores``, ``excluded``, at most 16 entries."""
 CANDIDATES_IDS: Final = "ids"
@@ -548,6 +590,10 @@ _BACKOFF_BOUNDS: Final = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0, 
 # As far below 1 as above it, and finest where a forecast is nearly right.
 _RATIO_BOUNDS: Final = (0.1, 0.2, 0.33, 0.5, 0.67, 0.8, 0.9, 1.0, 1.11, 1.25, 1.5, 2.0, 3.0, 5.0, 10.0)
 
+_AMPLIFICATION_BOUNDS: Final = (1.0, 2.0, 3.0, 4.0, 5.0, 8.0, 13.0, 21.0, 34.0)
+# The budget that is on unless told otherwise grants a hundred in ten seconds, and a fifth of the calls.
+_BUDGET_BOUNDS: Final = (0.0, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0)
+
 _ANSWER_KEYS: Final = (GEN_AI_OPERATION, GEN_AI_PROVIDER, GEN_AI_REQUEST_MODEL, GEN_AI_RESPONSE_MODEL)
 _FAILURE_KEYS: Final = (MODEL_GROUP, DEPLOYMENT_ID, ERROR_TYPE)
 
@@ -605,6 +651,37 @@ METRIC_RETRIES: Final = _metric(
     _FAILURE_KEYS,
     "Retries, counted against the attempt before: its deployment, and the error that led to the retry.",
 )
+METRIC_RETRIES_DENIED: Final = _metric(
+    "traced_router.retries.denied",
+    COUNTER,
+    "{retry}",
+    _FAILURE_KEYS,
+    "Retries that the retry budget refused, counted like those that were made.",
+)
+METRIC_RETRY_BUDGET_LEFT: Final = _metric(
+    "traced_router.retry_budget.left",
+    HISTOGRAM,
+    "{retry}",
+    (),
+    "Retries that the budget had left over, each time that it was asked for one.",
+    _BUDGET_BOUNDS,
+)
+METRIC_AMPLIFICATION: Final = _metric(
+    "traced_router.amplification",
+    HISTOGRAM,
+    "{attempt}",
+    (MODEL_GROUP,),
+    "Provider calls that a request made of a group, for each group of which it made any; what litellm's cache "
+    "answered is none.",
+    _AMPLIFICATION_BOUNDS,
+)
+METRIC_RETRY_AFTER_VIOLATIONS: Final = _metric(
+    "traced_router.retry_after.violations",
+    COUNTER,
+    "{attempt}",
+    (MODEL_GROUP, DEPLOYMENT_ID),
+    "Attempts that came earlier than their deployment had asked the same request for.",
+)
 METRIC_COOLDOWNS: Final = _metric(
     "traced_router.cooldowns",
     COUNTER,
@@ -618,6 +695,13 @@ METRIC_FALLBACKS: Final = _metric(
     "{fallback}",
     (FALLBACK_FROM, FALLBACK_TO, FALLBACK_KIND),
     "Hops to another group, to the next order, or to the rest of a group.",
+)
+METRIC_FALLBACK_CYCLES: Final = _metric(
+    "traced_router.fallback.cycles",
+    COUNTER,
+    "{fallback}",
+    (FALLBACK_FROM, FALLBACK_TO),
+    "Hops to a group that had failed the same request.",
 )
 METRIC_INFLIGHT: Final = _metric(
     "traced_router.inflight",

@@ -168,7 +168,7 @@ class _Turn:
             self._error = error
             attempts = self._call.ledger.attempts
             failed = attempts[-1].deployment.id if attempts else None
-            self._left = await seams.left_of_group(self._router, self._kwargs, failed)
+            self._left = await seams.left_of_group(self._router, self._kwargs, failed, alone=self._call.alone)
             if self._call.countdown is not None:
                 self._call.countdown.failed(error)
             raise
@@ -181,10 +181,7 @@ class _Turn:
             return True
         if call.countdown is not None and call.countdown.refuses(float(state.upcoming_sleep)):
             return True
-        if call.allow_retry is not None and not call.allow_retry():
-            call.retry_denied()
-            return True
-        return False
+        return not call.may_retry()
 
     async def sleep(self, seconds: float) -> None:
         """Wait before the next attempt, and get the call's arguments ready for it."""

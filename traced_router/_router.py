@@ -239,6 +239,7 @@ class TracedRouter(Router):
         if call is None or frame is None:
             return await chain(*args, **kwargs)
         call.claimed = True
+        call.alone = kwargs.get(seams.DISABLE_FALLBACKS) is True
         if frame.owner is PULL and call.open_hop is not None:  # its stream died, and its group tries again
             context = with_frame(Frame(call, call.open_hop), call.open_hop.span_context)
             return await _in_context(context, chain, args, kwargs)
@@ -556,7 +557,7 @@ def _hop(call: Call, router: Any, plan: object, kwargs: Mapping[str, Any]) -> Ho
     """The hop that starts now, of the kind that ``plan`` knows."""
     kind = plan.kind(kwargs) if isinstance(plan, FallbackPlan) else seams.PLAIN_FALLBACK
     target = seams.model_group_of(router, kwargs.get("model")) or ""
-    return call.hop(target, kind)
+    return call.hop(target, kind, functools.partial(seams.group_behind, router))
 
 
 @fails_open("fallback")
@@ -602,8 +603,7 @@ def _ask_leave(call: Call, seconds: float, error: Exception, *, retry: bool) -> 
         call.countdown.failed(error)
         if call.countdown.refuses(seconds, retry=retry):
             raise error
-    if retry and call.allow_retry is not None and not call.allow_retry():
-        call.retry_denied()
+    if retry and not call.may_retry():
         raise error
 
 

@@ -235,6 +235,7 @@ class Seat:
             if self._started(self._resilience, ticket):
                 tickets.append((self._resilience, ticket, self._resilience.clock))
             scope.call.allow_retry = self._resilience.allow_retry
+            scope.call.retry_budget = self._resilience.retry_budget
         if tickets:
             scope.reserve(Reservation(tickets, self._faults, scope.call, scope.hop))
 

@@ -4,7 +4,7 @@ They tell the :class:`~traced_router._tree.Call` that owns them when they are ov
 sums. This module must not know litellm.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, Protocol
 
 from opentelemetry import trace
@@ -27,6 +27,7 @@ from traced_router._facts import AnswerFacts, AttemptEnd, AttemptFacts, Decision
 from traced_router._frame import Frame, standing
 from traced_router._guard import fails_open
 from traced_router._interrupted import interrupts
+from traced_router._storms import Early, nanoseconds_early
 from traced_router._summaries import Attempted, Decided
 
 if TYPE_CHECKING:
@@ -132,6 +133,7 @@ class Attempt:
         "context",
         "cost",
         "deployment",
+        "early",
         "ended",
         "error_type",
         "failed",
@@ -175,6 +177,8 @@ class Attempt:
         self.failed = False
         self.ended: Attempted | None = None
         """What it came to."""
+        self.early: Early | None = None
+        """How much earlier it is than its deployment has asked for."""
         self.error_type: str | None = None
         self.busy_ns = 0
         self._listener = listener
@@ -182,6 +186,8 @@ class Attempt:
         self._done = False
         self._first_content_ns: int | None = None
         self._start = call.timeline.now()
+        if call.ledger.attempts:
+            self.early = self._earliness(call.ledger.attempts)
         attributes = self._attributes(in_hop, facts.parameters) if call.recording else None
         self._span = call.start_span(
             n.ATTEMPT,
@@ -234,10 +240,26 @@ class Attempt:
         if decision is not None and decision.predicted_seconds is not None:
             out[n.ATTEMPT_PREDICTED_SECONDS] = decision.predicted_seconds
 
+    def _earliness(self, earlier: "Sequence[Attempt]") -> Early | None:
+        """How much earlier this one is than its deployment has last asked for, if it is."""
+        own = self.deployment.id
+        for attempt in reversed(earlier):
+            ended = attempt.ended if own is not None and attempt.deployment.id == own else None
+            asked = None if ended is None or ended.failure is None else ended.failure.retry_after
+            if ended is not None and asked is not None:
+                by = nanoseconds_early(asked, attempt._start + ended.duration, self._start)  # noqa: SLF001  # its own class
+                return Early(attempt.number, asked, by) if by else None
+        return None
+
     @property
     def done(self) -> bool:
         """Whether the span has ended."""
         return self._done
+
+    @property
+    def cached(self) -> bool:
+        """Whether litellm's cache answered, so that no provider was called."""
+        return self.ended is not None and self.ended.answer is not None and self.ended.answer.cache_hit
 
     @fails_open("attempt")
     def first_content(self) -> None:
@@ -309,6 +331,8 @@ class Attempt:
             duration, first = now - self._start, self._first_content_ns
             about = (self.number, self.reason, self.model_group, self.deployment)
             self.ended = Attempted(*about, answer, failure, duration, self.busy_ns, first)
+            if self.early is not None and not self.cached:
+                self._came_early(self.early)
             if call.recording:
                 self._describe(answer, failure, now, left=left)
         finally:
@@ -321,6 +345,14 @@ class Attempt:
                     self.meter.ended(answer, error_type, now - self._start, self._first_content_ns, busy)
                 call.attempted(self)
                 self._tell(answer, None if left else failure, left=left)
+
+    def _came_early(self, early: Early) -> None:
+        """A provider was called before the time that it had asked for."""
+        said = {n.RETRY_AFTER_ASKED: early.asked, n.RETRY_AFTER_EARLY: early.by * SECONDS}
+        self._span.add_event(n.RETRY_AFTER_EVENT, {**said, n.RETRY_AFTER_ASKED_BY: early.asked_by}, self._start)
+        self._call.ledger.early += 1
+        if self.meter is not None:
+            self.meter.came_early()
 
     def _describe(self, answer: AnswerFacts | None, failure: FailureFacts | None, now: int, *, left: bool) -> None:
         out: dict[str, Value] = {}
@@ -401,6 +433,12 @@ class Hop:
         self.span_context = trace.set_span_in_context(self._span, call.parent_context(None))
         _log_lines.fell_back(call, self, attributes)
 
+    def goes_in_a_circle(self, depth: int, visits: int) -> None:
+        """The hop is to a group that has failed this request."""
+        group = text(self.target, self._call.limits.string)
+        said: dict[str, Value] = {n.CYCLE_GROUP: group, n.CYCLE_DEPTH: depth, n.CYCLE_VISITS: visits}
+        self._span.add_event(n.CYCLE_EVENT, said, self._start)
+
     @fails_open("fallback")
     def returned(self) -> None:
         """The hop has its answer; when that is a stream, the hop lasts as long."""
@@ -434,9 +472,12 @@ class Hop:
         call.hop_ended(self)
         now = call.timeline.now()
         try:
+            amplification = call.ledger.amplification(self, self.target) if call.recording else 0
+            said: dict[str, Value] = {n.AMPLIFICATION: amplification} if amplification else {}
             if error_type is not None:
-                said = {n.ERROR_TYPE: text(error_type, call.limits.string)}
-                call.describe(self._span, n.FALLBACK, said, (self._start, now))
+                said[n.ERROR_TYPE] = text(error_type, call.limits.string)
                 self._span.set_status(ERROR)
+            if said:
+                call.describe(self._span, n.FALLBACK, said, (self._start, now))
         finally:
             self._span.end(now)

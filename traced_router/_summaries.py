@@ -5,6 +5,8 @@ nothing that was asked or answered, so that keeping it keeps nothing else. What 
 worked out when somebody asks. This module must not know litellm.
 """
 
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from typing import Final, NamedTuple
 
@@ -81,6 +83,9 @@ class Finished(NamedTuple):
     fallbacks: int
     denied: int
     stream: Streamed | None
+    cycles: int
+    early: int
+    budget_left: int | None
 
     def summary(self) -> RequestSummary:
         """The whole of it."""
@@ -117,7 +122,16 @@ class Finished(NamedTuple):
             stream_outcome=None if stream is None else stream.outcome,
             stream_chunks=None if stream is None or stream.outcome is None else stream.chunks,
             time_to_first_chunk=None if stream is None else _seconds(stream.first_chunk),
+            amplification=_amplification(self.attempts),
+            fallback_cycles=self.cycles,
+            retry_after_violations=self.early,
+            retry_budget_left=self.budget_left,
         )
+
+
+def _amplification(attempts: Sequence[Attempted]) -> Mapping[str, int]:
+    called = [a.model_group for a in attempts if a.answer is None or not a.answer.cache_hit]
+    return dict(Counter(group for group in called if group is not None))
 
 
 def _attempt(one: Attempted, served: int | None) -> AttemptSummary:

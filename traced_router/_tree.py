@@ -36,6 +36,7 @@ from traced_router._ledger import Ledger
 from traced_router._metrics import Measures
 from traced_router._mirror import Mirror
 from traced_router._spans import ERROR, Attempt, AttemptContent, AttemptListener, Backoff, Hop, Selection
+from traced_router._storms import Round, stays
 from traced_router._summaries import Accounts, Decided, Finished, Streamed, remember
 from traced_router._timeline import Timeline
 from traced_router._values import wording
@@ -44,6 +45,7 @@ from traced_router.vocabularies import Said, Vocabulary
 if TYPE_CHECKING:
     from traced_router._countdown import Countdown
     from traced_router._policies import Policies
+    from traced_router._retry_budget import RetryBudgetSnapshot
 
 
 def _nobody() -> None:
@@ -270,6 +272,7 @@ class Call:
         "_open_attempts",
         "_open_hops",
         "_open_selections",
+        "_round",
         "_span",
         "_start",
         "_strategy",
@@ -277,6 +280,7 @@ class Call:
         "_trace_id",
         "_tree",
         "allow_retry",
+        "alone",
         "claimed",
         "countdown",
         "guard",
@@ -286,6 +290,7 @@ class Call:
         "policies",
         "recording",
         "repeats",
+        "retry_budget",
         "timeline",
         "when_done",
     )
@@ -306,8 +311,12 @@ class Call:
         """Whether attributes are worth computing."""
         self.claimed = False
         """Set once the call has gone past its public edge: a further edge is another call."""
+        self.alone = False
+        """Whether no other group stands by: the caller has disabled fallbacks."""
         self.allow_retry: Callable[[], bool] | None = None
         """Whether the router may send one more attempt after a failure, where somebody limits that."""
+        self.retry_budget: Callable[[], RetryBudgetSnapshot | None] | None = None
+        """What is left of the budget that limits it."""
         self.countdown: Countdown | None = None
         """The call's deadline, running down."""
         self.policies: Policies | None = None
@@ -333,6 +342,7 @@ class Call:
         self._open_hops: list[Hop] = []
         self._numbers: dict[Hop | None, int] = {}
         self._backoff: Backoff | None = None
+        self._round: Round | None = None
         self._failed_group = facts.model_group
         self._failed_type: str | None = None
         self._done = False
@@ -472,15 +482,32 @@ class Call:
             backoff.end()
 
     @fails_open("fallback")
-    def hop(self, target: str, kind: str) -> "Hop":
-        """Start a fallback span: the router goes to another group (or the rest of this one)."""
+    def hop(self, target: str, kind: str, behind: Callable[[str], str] = str) -> "Hop":
+        """Start a fallback span: the router goes to another group (or the rest of this one).
+
+        ``behind`` tells which group a name is an alias of.
+        """
         self.end_backoff()
+        visits = 0 if stays(kind, self._failed_group, target) else self._visits(target, behind)
         self.ledger.fallbacks += 1
         hop = Hop(self, target, kind, self.ledger.fallbacks, self._failed_group, self._failed_type)
         self._open_hops.append(hop)
+        if visits > 1:
+            self.ledger.cycles += 1
+            hop.goes_in_a_circle(self.ledger.fallbacks, visits)
         if self.measures is not None:
-            self.measures.fell_back(hop.span_context, self._failed_group, target, kind)
+            self.measures.fell_back(hop.span_context, self._failed_group, target, kind, in_a_circle=visits > 1)
         return hop
+
+    def _visits(self, target: str, behind: Callable[[str], str]) -> int:
+        """How often the request will have come to ``target``."""
+        if self._round is None:
+            self._round = Round(behind)
+            self._round.called((self.model_group,))
+        attempts = self.ledger.attempts
+        self._round.called(attempt.model_group for attempt in attempts[self._round.attempts :])
+        self._round.attempts = len(attempts)
+        return self._round.arrives(target)
 
     def hop_failed(self, group: str | None, error_type: str) -> None:
         """``group`` gave up: the next hop, if any, comes from there, and nobody waits for an attempt any more."""
@@ -490,9 +517,21 @@ class Call:
         self._failed_group = group if group is not None else self._failed_group
         self._failed_type = error_type
 
-    def retry_denied(self) -> None:
-        """The router would have tried again, and was not allowed to."""
-        self.ledger.denied += 1
+    def may_retry(self) -> bool:
+        """Whether the router may send one more attempt after a failure; what is said of it is kept."""
+        if self.allow_retry is None:
+            return True
+        allowed = self.allow_retry()
+        self.ledger.denied += not allowed
+        budget = None if self.retry_budget is None else self.retry_budget()
+        if budget is not None:
+            self.ledger.budget = budget
+            if self.measures is not None:
+                before = self.ledger.attempts[-1] if self.ledger.attempts else None
+                hop = self.open_hop
+                group = self.model_group if hop is None else hop.target
+                self.measures.asked_for_a_retry(self._context, budget.left, group, before, allowed=allowed)
+        return allowed
 
     def lost(self, failure: FailureFacts) -> None:
         """The router goes on without the attempts that are open.
@@ -580,6 +619,9 @@ class Call:
             ledger.fallbacks,
             ledger.denied,
             Streamed(stream_outcome, ledger.chunks, ledger.first_chunk_ns) if self._streaming else None,
+            ledger.cycles,
+            ledger.early,
+            None if ledger.budget is None else ledger.budget.left,
         )
         if accounts.outcome != "abandoned" or stream_outcome == "closed":
             remember(finished)  # what is abandoned ends wherever the collector happens to come
@@ -625,6 +667,9 @@ class Call:
         if self._streaming:
             self.ledger.add_stream(out, stream_outcome)
         self.ledger.add_accounts(out, accounts, limit)
+        amplification = self.ledger.amplification(None, self.model_group)
+        if amplification:
+            out[n.AMPLIFICATION] = amplification
         return out
 
     # --- what children tell ------------------------------------------------------------------

@@ -280,6 +280,10 @@ class Resilience:
         """Whether one more retry may be sent; a refusal is counted in the snapshot."""
         return not self.options.retry_budget or self._budget.allow()
 
+    def retry_budget(self) -> RetryBudgetSnapshot | None:
+        """What the retry budget has seen; ``None`` where there is none."""
+        return self._budget.snapshot() if self.options.retry_budget else None
+
     def snapshot(self) -> ResilienceSnapshot:
         """Everything that is held against anyone, for an explanation."""
         with self._lock:

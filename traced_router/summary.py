@@ -3,7 +3,8 @@
 This module must know neither litellm nor OpenTelemetry.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from traced_router.explanation import Explanation
 
@@ -99,6 +100,10 @@ class RequestSummary:
         stream_outcome: ``exhausted``, ``closed``, ``abandoned``, ``cancelled`` or ``error``.
         stream_chunks: chunks that the caller got.
         time_to_first_chunk: seconds from the call to the first of them.
+        amplification: provider calls by model group; what litellm's cache answered is none.
+        fallback_cycles: hops to a group that had failed this request.
+        retry_after_violations: attempts that came earlier than their deployment had asked for.
+        retry_budget_left: retries that the budget had left when this request last asked it; ``None`` when it never did.
     """
 
     operation: str
@@ -132,3 +137,7 @@ class RequestSummary:
     stream_outcome: str | None = None
     stream_chunks: int | None = None
     time_to_first_chunk: float | None = None
+    amplification: Mapping[str, int] = field(default_factory=dict[str, int])
+    fallback_cycles: int = 0
+    retry_after_violations: int = 0
+    retry_budget_left: int | None = None

@@ -15,7 +15,7 @@ import pytest
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
-from traced_router import TracedRouter
+from traced_router import ResilienceOptions, TracedRouter
 from traced_router.testing import Answer, FakeProvider, Gate, RateLimited
 
 exporter = pytest.importorskip(
@@ -36,7 +36,7 @@ NAN = math.nan
 
 
 class Calls:
-    """Two routers that are measured, and what is called of them."""
+    """Three routers that are measured, and what is called of them."""
 
     def __init__(self, provider: FakeProvider, meter_provider: MeterProvider) -> None:
         def deployment(name: str, group: str, **params: Any) -> dict[str, Any]:
@@ -56,12 +56,23 @@ class Calls:
             cooldown_time=60,
             meter_provider=meter_provider,
         )
+        self.stormy = TracedRouter(
+            model_list=[deployment("south", "storm")],
+            model_group_alias={"again": "storm"},
+            fallbacks=[{"storm": ["again"]}],
+            num_retries=2,
+            resilience=ResilienceOptions(retry_ratio=1.0, retries_per_second=0.0, eject=False),
+            meter_provider=meter_provider,
+        )
         self.quick = TracedRouter(
             model_list=[deployment("north", "quick")], routing_strategy=LEC, meter_provider=meter_provider
         )
 
     async def one_round(self) -> None:
-        """Seven calls: two are answered at once, one is retried, two fall back, one fails, one has a forecast."""
+        """Eight calls: two are answered at once, one is retried, two fall back, one fails, one has a forecast.
+
+        And one is a storm: it is retried too early, is not retried again, and goes in a circle.
+        """
         call = self.router.acompletion
         await call("chat", MESSAGES)
         self.provider.script("east", [BUSY])
@@ -77,6 +88,8 @@ class Calls:
         with pytest.raises(litellm.RateLimitError):
             await call("chat", MESSAGES)
         await self.quick.acompletion("quick", MESSAGES)
+        self.provider.script("south", [RateLimited(retry_after=90), RateLimited(retry_after=90)])
+        await self.stormy.acompletion("storm", MESSAGES)
 
     async def stay_in_flight(self, gate: Gate) -> Any:
         """A call that lasts until the gate opens."""
@@ -145,39 +158,44 @@ def expected(now: Measured, before: Measured, rate: float) -> Iterator[tuple[str
     model = "gpt-4o-2024-08-06"
 
     which = "Which deployment fails?"
-    yield which, {"east": 6 / 9, "west": 2 / 4, "north": 0, "pair-1": NAN, "pair-2": NAN}, exact
+    yield which, {"east": 6 / 9, "west": 2 / 4, "south": 2 / 3, "north": 0, "pair-1": NAN, "pair-2": NAN}, exact
     limited, refused = "RateLimitError", "ContentPolicyViolationError"
     failures = {(limited, "east"): 5 * rate, (refused, "east"): rate, (limited, "west"): 2 * rate}
-    yield which, {**failures, (limited, "pair-1"): 0}, exact
+    yield which, {**failures, (limited, "south"): 2 * rate, (limited, "pair-1"): 0}, exact
     yield which, {"chat": 1 / 6}, exact
 
     wait = "How long do callers wait?"
-    yield wait, {**{g: of(0.95, request, model_group=g) for g in ("chat", "quick")}, "pair": NAN}, measured
+    yield wait, {**{g: of(0.95, request, model_group=g) for g in ("chat", "quick", "storm")}, "pair": NAN}, measured
     yield wait, {("openai", model): of(0.95, operation, model=model)}, measured
     yield wait, {model: of(0.95, "gen_ai.client.operation.time_to_first_chunk")}, measured
 
     save = "How much does the router save?"
-    yield save, {(): 4 / 7}, exact
-    yield save, {(): 3 / 7}, exact
-    yield save, {(limited, "east"): 3 * rate, (limited, "west"): rate, (limited, "pair-1"): 0}, exact
-    yield save, {("chat", "model_group", "backup"): 2 * rate, ("chat", "content_policy", "backup"): rate}, exact
+    yield save, {(): 5 / 8}, exact
+    yield save, {(): 4 / 8}, exact
+    retried = {(limited, "east"): 3 * rate, (limited, "west"): rate, (limited, "south"): rate}
+    yield save, {**retried, (limited, "pair-1"): 0}, exact
+    hops = {("chat", "model_group", "backup"): 2 * rate, ("chat", "content_policy", "backup"): rate}
+    yield save, {**hops, ("storm", "model_group", "again"): rate}, exact
     *_, waited = now.since(before, "traced_router.backoff.duration")
-    yield save, {(): waited / (7 * ROUNDS)}, exact
+    yield save, {(): waited / (8 * ROUNDS)}, exact
+
+    yield from (("Is it a retry storm?", right, exact) for right in storms(rate))
 
     wasted = "What is wasted?"
     yield wasted, {"east": 3600 * PRICE * rate}, exact
-    yield wasted, {(): 1 / 7}, exact
+    yield wasted, {(): 1 / 8}, exact
 
     yield "Who is in cooldown now?", {"pair-1": 1}, exact
 
     idle = {("west", "backup"): 0, ("north", "quick"): 0, ("pair-1", "pair"): 0, ("pair-2", "pair"): 0}
+    idle |= {("south", "storm"): 0, ("south", "again"): 0}
     yield "What is going on now?", {("east", "chat"): 1, **idle}, exact
 
     better = "Which strategy is better?"
     yield better, {s: of(0.95, request, strategy=s) for s in (SHUFFLE, LEC)}, measured
-    yield better, {SHUFFLE: 4 / 6}, exact
+    yield better, {SHUFFLE: 5 / 7}, exact
     yield better, {s: of(0.99, "traced_router.selection.duration", strategy=s) for s in (SHUFFLE, LEC)}, measured
-    reasons = {("only_candidate", SHUFFLE): 13 * rate, ("only_candidate", LEC): rate, ("weighted_random", SHUFFLE): 0}
+    reasons = {("only_candidate", SHUFFLE): 16 * rate, ("only_candidate", LEC): rate, ("weighted_random", SHUFFLE): 0}
     yield better, reasons, exact
 
     knows = "Does a strategy know what it is doing?"
@@ -187,6 +205,16 @@ def expected(now: Measured, before: Measured, rate: float) -> Iterator[tuple[str
     yield knows, {LEC: near / sum(counts)}, measured
 
     yield "Is measuring itself well?", {}, exact
+
+
+def storms(rate: float) -> Iterator[Mapping[Any, float]]:
+    """The answers about storms."""
+    yield {"chat": 9 / 6, "backup": 4 / 3, "quick": 1, "storm": 2, "again": 1, "pair": NAN}
+    yield {"chat": 3 / 6, "backup": 1 / 3, "quick": 0, "storm": 1, "again": 0, "pair": NAN}
+    yield {"storm": rate}
+    yield {(): 0}
+    yield {"south": 2 * rate}
+    yield {("storm", "again"): rate}
 
 
 def queries() -> list[tuple[str, str]]:

@@ -285,6 +285,7 @@ async def test_a_call_with_everything(provider, router, recorder):
         served_deployment_id="dep-b",
         cost_total=cost,
         cost_wasted=0.0,
+        amplification={"a": 2, "b": 1},
         **{field: getattr(summary, field) for field in SECONDS},
     )
     assert busy == [one.seconds for one in summary.attempts]

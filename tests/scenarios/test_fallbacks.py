@@ -49,7 +49,7 @@ def attempt(group, number, error=None, **attributes):
     )
 
 
-def hop(from_, to, depth, why, *children, kind="model_group", error=None):
+def hop(from_, to, depth, why, *children, kind="model_group", error=None, amplification=absent):
     return span(
         f"router.fallback {to}",
         kind="INTERNAL",
@@ -61,6 +61,7 @@ def hop(from_, to, depth, why, *children, kind="model_group", error=None):
             "traced_router.fallback.to": to,
             "traced_router.fallback.depth": depth,
             "traced_router.fallback.error_type": why,
+            "traced_router.amplification": amplification,
             "error.type": error or absent,
         },
         children=children or ...,
@@ -309,6 +310,7 @@ async def test_order_levels_are_hops(same, provider, recorder):
                 attempt("a", 2, ISE, **{"litellm.deployment.id": "dep-2"}),
                 kind="order",
                 error=ISE,
+                amplification=2,
             ),
             hop("a", "b", 2, ISE, select("b"), attempt("b", 3)),
         ),
@@ -342,6 +344,7 @@ async def test_weighted_failover_is_a_hop(same, provider, recorder):
                 attempt("a", 2, ISE, **{"litellm.deployment.id": "dep-2"}),
                 kind="weighted",
                 error=ISE,
+                amplification=2,
             ),
             hop("a", "b", 2, ISE, select("b"), attempt("b", 3)),
         ),

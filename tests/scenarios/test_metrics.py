@@ -24,6 +24,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from traced_router import Candidate, Decision, Outcome, RoutingRequest, Ticket, TracedRouter, _readers
 from traced_router import _names as n
 from traced_router._facts import DeploymentFacts
+from traced_router.resilience import ResilienceOptions
 from traced_router.testing import Node, Recorder
 from traced_router.testing._provider_behaviours import (
     Answer,
@@ -69,11 +70,11 @@ NAMED = {
 
 
 def measured(recorder: Recorder) -> dict[str, dict[Keys, float]]:
-    """What each instrument holds: a counter's value, how often a histogram was written, and the sum of tokens."""
+    """What each instrument holds: a counter's value, how often a histogram was written, the sum of tokens and calls."""
     return {
         name: {
             frozenset(p.attributes.items()): p.sum
-            if name == "gen_ai.client.token.usage"
+            if name in {"gen_ai.client.token.usage", "traced_router.amplification"}
             else p.value
             if p.count is None
             else p.count
@@ -134,6 +135,8 @@ def _hop(count: Callable[..., None], hop: Node) -> None:
         "traced_router.fallbacks",
         keys(from_=said[n.FALLBACK_FROM], to=said[n.FALLBACK_TO], hop=said[n.FALLBACK_KIND]),
     )
+    for _ in (happened for happened in hop.events if happened.name == n.CYCLE_EVENT):
+        count("traced_router.fallback.cycles", keys(from_=said[n.FALLBACK_FROM], to=said[n.FALLBACK_TO]))
 
 
 def _place(attempt: Node, error: object) -> Keys:
@@ -141,17 +144,25 @@ def _place(attempt: Node, error: object) -> Keys:
     return keys(group=said.get(n.DEPLOYMENT_MODEL_GROUP), id=said.get(n.DEPLOYMENT_ID), error=error)
 
 
+def _event(count: Callable[..., None], attempt: Node, name: str) -> None:
+    if name == n.COOLDOWN_EVENT:
+        count("traced_router.cooldowns", _place(attempt, attempt.attributes.get(n.ERROR_TYPE)))
+    elif name == n.RETRY_AFTER_EVENT:
+        count("traced_router.retry_after.violations", _place(attempt, None))
+
+
 def _attempt(count: Callable[..., None], attempt: Node, before: Node | None, strategy: object, *, served: bool) -> None:
     said = attempt.attributes
     error = said.get(n.ERROR_TYPE)
     count("traced_router.attempts", _place(attempt, error))
+    if n.CACHE_HIT not in said:
+        count("traced_router.amplification", keys(group=said.get(n.DEPLOYMENT_MODEL_GROUP)))
     count("traced_router.inflight", _place(attempt, None), 0)
     if said[n.DEPLOYMENT_REASON] == "retry":
         assert before is not None
         count("traced_router.retries", _place(before, before.attributes.get(n.ERROR_TYPE)))
     for happened in attempt.events:
-        if happened.name == n.COOLDOWN_EVENT:
-            count("traced_router.cooldowns", _place(attempt, error))
+        _event(count, attempt, happened.name)
     who = {
         "gen_ai": said[n.GEN_AI_OPERATION],
         "provider": said.get(n.GEN_AI_PROVIDER),
@@ -223,6 +234,7 @@ async def test_a_call_that_succeeds(provider, made, recorder):
             keys(group="gpt-4o", strategy="simple-shuffle", reason="only_candidate"): 1
         },
         "traced_router.attempts": {keys(**a): 1},
+        "traced_router.amplification": {keys(group="gpt-4o"): 1},
         "traced_router.inflight": {keys(**a): 0},
         "traced_router.cost": {keys(**a, kind="served"): COST},
     })  # fmt: skip
@@ -262,6 +274,7 @@ async def test_instruments_are_what_the_table_says(provider, made, recorder):
         "traced_router.request.duration",
         "traced_router.selection.duration",
         "traced_router.attempts",
+        "traced_router.amplification",
         "traced_router.inflight",
         "traced_router.fallbacks",
         "traced_router.cost",
@@ -809,6 +822,7 @@ async def test_exemplars_lead_to_the_span_that_was_measured(provider, made, reco
         "traced_router.request.duration": {"router.chat"},
         "traced_router.selection.duration": {"router.select"},
         "traced_router.attempts": {"chat"},
+        "traced_router.amplification": {"router.chat"},
         "traced_router.retries": {"chat"},
         "traced_router.inflight": {"chat"},
         "traced_router.cost": {"chat"},
@@ -856,22 +870,24 @@ class Broken:
 @pytest.mark.usefixtures("tracing_may_fail")
 @pytest.mark.parametrize("faulty", [(), *((name,) for name in n.METRICS)], ids=lambda names: "".join(names) or "meter")
 async def test_a_broken_meter_never_reaches_the_caller(provider, router, recorder, waits, faulty):
-    provider.script("dep-a", [RateLimited(), ServerError()])
+    provider.script("dep-a", [RateLimited(retry_after=1), ServerError()])
+    provider.script("dep-b", [ServerError()])
     meters = Broken(*faulty)
     made = router(
         deployment(provider, "dep-a"),
         deployment(provider, "dep-b", group="b"),
         num_retries=1,
-        fallbacks=[{"gpt-4o": ["b"]}],
+        model_group_alias={"again": "gpt-4o"},
+        fallbacks=[{"gpt-4o": ["b", "again"]}],
         meter_provider=meters,
         routing_strategy=Forecast(),
-        resilience=False,
+        resilience=ResilienceOptions(retry_ratio=0.0, retries_per_second=0.1),
     )
     answer = await chat(made, stream=True, stream_options={"include_usage": True})
     async for _ in answer:
         pass
 
-    assert provider.hits() == 3
+    assert provider.hits() == 4
     assert recorder.tree().attributes["traced_router.outcome"] == "ok_after_fallback"
     assert meters.added["traced_router.inflight"] == 0
     faults = made._traced_router.guard.faults

@@ -441,6 +441,31 @@ async def test_a_group_of_which_nothing_is_left_gives_way_to_another(provider, r
     assert recorder.tree().attributes["traced_router.outcome"] == "ok_after_fallback"
 
 
+@pytest.mark.parametrize("kind", ["acompletion", "completion"])
+async def test_a_group_waits_for_its_cooldown_where_the_call_wants_no_other(
+    provider, router, recorder, sleeps, ours, kind
+):
+    """litellm takes disable_fallbacks out of the arguments before the retries begin."""
+    provider.script("dep-a", [RateLimited(retry_after=30)])
+    provider.script("dep-b", [RateLimited(retry_after=30)])
+    made = router(
+        provider.deployment("dep-a"),
+        provider.deployment("dep-b"),
+        provider.deployment("dep-c", group="claude"),
+        retrying=ours(attempts=4),
+        fallbacks=[{"gpt-4o": ["claude"]}],
+    )
+
+    with pytest.raises(ValueError, match="No deployments available"):
+        answer = getattr(made, kind)("gpt-4o", MESSAGES, disable_fallbacks=True)
+        await answer
+
+    assert (provider.hits("dep-a"), provider.hits("dep-b"), provider.hits("dep-c")) == (1, 1, 0)
+    assert sleeps.asked[1:] == [30.0, pytest.approx(30.0, abs=1.0)]
+    await made.acompletion("gpt-4o", MESSAGES)
+    assert provider.hits("dep-c") == 1
+
+
 async def test_a_retry_budget_is_honoured(provider, router, recorder, sleeps, ours):
     provider.default("dep-a", ServerError())
     resilience = ResilienceOptions(retry_ratio=0.0, retries_per_second=0.0)

@@ -376,6 +376,60 @@ def partly_seen() -> Spec:
     return spec
 
 
+def too_early() -> Spec:
+    """a asks for 5 s at 2 s, and is called again at 4.5 s; then b fails, and a is called in time."""
+    first = failed(attempt(0.5, 2, 1, 1, "a", ATTEMPT_RETRY_AFTER=5.0))
+    second = failed(attempt(4.5, 5, 2, 2, "a"))
+    second.events.append((n.RETRY_AFTER_EVENT, {"retry_after": 5.0, "early": 2.5, "asked_by": 1}))
+    picks = [selection(at, at + 0.5, "gpt-4o", "a", after_failure=at > 0) for at in (0, 4, 6.5)]
+    third = attempt(7, 8, 3, 3, "a")
+    served = {"SERVED_MODEL_GROUP": "gpt-4o", "SERVED_DEPLOYMENT_ID": "a"}
+    spec = request(0, 8, picks[0], first, backoff(2, 4), picks[1], second, picks[2], third, RETRIES=2, **served)
+    return with_keys(spec, OUTCOME="ok_after_retry", AMPLIFICATION=3, RETRY_AFTER_VIOLATIONS=1)
+
+
+def with_keys(spec: Spec, **attributes: Any) -> Spec:
+    spec.attributes |= keys(attributes)
+    return spec
+
+
+def in_a_circle() -> Spec:
+    """gpt-4o fails, the rest of gpt-4o fails, claude fails, and gpt-4o is asked once more, by another name."""
+    rest = fallback(
+        1,
+        2,
+        1,
+        "gpt-4o",
+        "gpt-4o",
+        selection(1, 1.5, "gpt-4o", "b", after_failure=True),
+        failed(attempt(1.5, 2, 2, 1, "b")),
+    )
+    claude = fallback(
+        2,
+        3,
+        2,
+        "gpt-4o",
+        "claude",
+        selection(2, 2.5, "claude", "c", after_failure=True),
+        failed(attempt(2.5, 3, 3, 1, "c", group="claude")),
+    )
+    again = fallback(
+        3, 4, 3, "claude", "best", selection(3, 3.5, "gpt-4o", "a", after_failure=True), attempt(3.5, 4, 4, 1, "a")
+    )
+    again.events.append((n.CYCLE_EVENT, {"model_group": "best", "depth": 3, "visits": 2}))
+    spec = request(
+        0,
+        4,
+        selection(0, 0.5, "gpt-4o", "a"),
+        failed(attempt(0.5, 1, 1, 1, "a")),
+        with_keys(rest, FALLBACK_KIND="order", AMPLIFICATION=2).fail("RateLimitError"),
+        claude.fail("RateLimitError"),
+        with_keys(again, AMPLIFICATION=3),
+    )
+    served = {"SERVED_MODEL_GROUP": "gpt-4o", "SERVED_DEPLOYMENT_ID": "a"}
+    return with_keys(spec, OUTCOME="ok_after_fallback", FALLBACKS=3, FALLBACK_CYCLES=1, AMPLIFICATION=3, **served)
+
+
 SCENARIOS: list[Callable[[], Spec]] = [
     plain,
     retry,
@@ -396,6 +450,8 @@ SCENARIOS: list[Callable[[], Spec]] = [
     silent_mirror,
     draining_loser,
     partly_seen,
+    too_early,
+    in_a_circle,
 ]
 
 
@@ -1014,6 +1070,77 @@ def cooldown_without_reason(spec: Spec) -> None:
 @breaks("server_address", plain, ATTEMPT, "server.address is more than a host")
 def whole_url(spec: Spec) -> None:
     spec.children[1].attributes[n.SERVER_ADDRESS] = "https://key@api.openai.com/v1"
+
+
+# storms
+
+
+@breaks("amplification", too_early, REQUEST, "traced_router.amplification of 'router.chat gpt-4o' is 2; it had 3 ")
+def calls_that_are_not_counted(spec: Spec) -> None:
+    spec.attributes[n.AMPLIFICATION] = 2
+
+
+@breaks("amplification", in_a_circle, REQUEST, "of 'router.fallback gpt-4o' is 3; it had 2 provider calls")
+def calls_that_come_later(spec: Spec) -> None:
+    spec.children[2].attributes[n.AMPLIFICATION] = 3
+
+
+@breaks("amplification", cache_hit, REQUEST, "is 2; it had 0 provider calls")
+def hits_that_are_counted(spec: Spec) -> None:
+    spec.attributes[n.AMPLIFICATION] = 2
+
+
+@breaks("amplification", plain, REQUEST, "is 1; it had 1 provider calls")
+def a_single_call_is_none(spec: Spec) -> None:
+    spec.attributes[n.AMPLIFICATION] = 1
+
+
+@breaks("retry_after_event", too_early, REQUEST, "is 2.500 s too early, without the event traced_router.retry_after.")
+def early_in_silence(spec: Spec) -> None:
+    spec.children[4].events.clear()
+    del spec.attributes[n.RETRY_AFTER_VIOLATIONS]
+
+
+@breaks("retry_after_event", too_early, REQUEST, "'asked_by': 2}; it is not so")
+def told_by_another(spec: Spec) -> None:
+    spec.children[4].events[0][1]["asked_by"] = 2
+
+
+@breaks("retry_after_event", too_early, REQUEST, "'early': 2.0, ")
+def earlier_than_that(spec: Spec) -> None:
+    spec.children[4].events[0][1]["early"] = 2.0
+
+
+@breaks("retry_after_event", too_early, REQUEST, "on 'chat gpt-4o-2024' is {'retry_after': 5.0, 'early': 2.5")
+def in_time(spec: Spec) -> None:
+    spec.children[1].attributes[n.ATTEMPT_RETRY_AFTER] = 1.0
+
+
+@breaks("retry_after_event", too_early, REQUEST, "traced_router.retry_after.violations is None, but there are 1 events")
+def early_and_not_counted(spec: Spec) -> None:
+    del spec.attributes[n.RETRY_AFTER_VIOLATIONS]
+
+
+@breaks("fallback_cycle", in_a_circle, REQUEST, "'router.fallback gpt-4o' goes to a group that has failed, without ")
+def no_rest_of_the_group(spec: Spec) -> None:
+    spec.children[2].attributes[n.FALLBACK_KIND] = "model_group"
+
+
+@breaks("fallback_cycle", in_a_circle, REQUEST, "'depth': 3, 'visits': 1}; it is not so")
+def first_visit(spec: Spec) -> None:
+    spec.children[4].events[0][1]["visits"] = 1
+
+
+@breaks("fallback_cycle", in_a_circle, REQUEST, "'visits': 2}; it is not so")
+def rest_of_the_group_is_no_circle(spec: Spec) -> None:
+    event = (n.CYCLE_EVENT, {"model_group": "gpt-4o", "depth": 1, "visits": 2})
+    spec.children[2].events.append(event)
+    spec.attributes[n.FALLBACK_CYCLES] = 2
+
+
+@breaks("fallback_cycle", in_a_circle, REQUEST, "traced_router.fallback.cycles is 2, but there are 1 events")
+def more_circles(spec: Spec) -> None:
+    spec.attributes[n.FALLBACK_CYCLES] = 2
 
 
 @breaks("backoff", retry, "router.backoff", "traced_router.backoff.seconds is 0.0; a wait is longer than 0")

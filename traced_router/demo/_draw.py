@@ -16,6 +16,7 @@ from opentelemetry.trace import StatusCode
 from traced_router import _names as n
 
 _MIN_NAME: Final = 34
+_ALARMS: Final = {n.COOLDOWN_EVENT: "cooldown!", n.RETRY_AFTER_EVENT: "too early!", n.CYCLE_EVENT: "in a circle!"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,7 @@ def _say(span: ReadableSpan, ink: Ink) -> str:
         words = [f"{has[n.FALLBACK_KIND]}: {has.get(n.FALLBACK_FROM)} → {has[n.FALLBACK_TO]}", _because(has)]
     else:
         words = _selection(has, ink)
-    words += [ink.bad(f"{e.name.removeprefix('traced_router.')}!") for e in span.events if e.name == n.COOLDOWN_EVENT]
+    words += [ink.bad(_ALARMS[event.name]) for event in span.events if event.name in _ALARMS]
     return "  ".join(w for w in words if w)
 
 

@@ -19,6 +19,7 @@ from typing import Final, TypeAlias
 from opentelemetry.util.types import AttributeValue
 
 from traced_router import _names as n
+from traced_router._storms import nanoseconds_early, stays
 from traced_router.testing._conformance_tree import OUR_PREFIXES, Ours
 from traced_router.testing._recorder import Event
 from traced_router.vocabularies import VOCABULARIES
@@ -243,6 +244,9 @@ _AT_LEAST_ZERO: Final = frozenset(
         n.ATTEMPTS,
         n.RETRIES,
         n.FALLBACKS,
+        n.RETRY_BUDGET_LEFT,
+        n.RETRY_BUDGET_CALLS,
+        n.RETRY_BUDGET_RETRIES,
         n.STREAM_CHUNKS,
         n.COST_TOTAL,
         n.COST_WASTED,
@@ -343,13 +347,18 @@ _WORDS_OF_ATTEMPTS: Final = frozenset(
 
 
 def events(span: Ours) -> Iterator[str]:
-    """§2: cooldown events are an attempt's, candidates events a selection's; there are no others of ours."""
+    """§2: each event of ours is a certain span's: cooldowns are an attempt's, candidates a selection's, and so on."""
     for event in span.node.events:
         if event.name.startswith(OUR_PREFIXES) and _EVENT_OF.get(event.name) != span.kind:
             yield f"the event {event.name} does not belong on {_a(span.kind)}"
 
 
-_EVENT_OF: Final = {n.COOLDOWN_EVENT: n.ATTEMPT, n.CANDIDATES_EVENT: n.SELECTION}
+_EVENT_OF: Final = {
+    n.COOLDOWN_EVENT: n.ATTEMPT,
+    n.RETRY_AFTER_EVENT: n.ATTEMPT,
+    n.CANDIDATES_EVENT: n.SELECTION,
+    n.CYCLE_EVENT: n.FALLBACK,
+}
 
 
 _FAMILIES: Final = ((n.STRATEGY_PREFIX, n.STRATEGY_FACTS), (n.METADATA_PREFIX, n.METADATA))
@@ -568,6 +577,89 @@ def capabilities(span: Ours) -> Iterator[str]:
             yield f"{n.CAPABILITIES} holds {item!r}; expected a seam of {', '.join(_SEAMS)} with =partial or =none"
 
 
+# --- storms ----------------------------------------------------------------------------------
+
+_TURN_OF: Final = {n.REQUEST: n.MODEL_GROUP, n.FALLBACK: n.FALLBACK_TO}
+"""Whose turn a hop is."""
+_AMPLIFIED: Final = 2
+
+
+def amplification(span: Ours) -> Iterator[str]:
+    """§2 request, fallback: provider calls of the hop's group until its end; what the cache answered is none."""
+    calls = [attempt for attempt in span.all_attempts if not attempt.true(n.CACHE_HIT)]
+    for hop in span.hops:
+        value, end = hop.number(n.AMPLIFICATION), hop.node.end_ns
+        groups = {hop.text(_TURN_OF[hop.kind]), *(attempt.text(n.DEPLOYMENT_MODEL_GROUP) for attempt in hop.attempts)}
+        of_groups = [attempt for attempt in calls if attempt.text(n.DEPLOYMENT_MODEL_GROUP) in groups]
+        count = sum(end is None or attempt.node.start_ns <= end for attempt in of_groups)
+        if value is not None and (value != count or value < _AMPLIFIED):
+            yield f"{n.AMPLIFICATION} of {hop.node.name!r} is {value}; it had {count} provider calls"
+
+
+def retry_after_event(span: Ours) -> Iterator[str]:
+    """§2 attempt: it says that it is too early exactly when its deployment had asked to be left alone for longer."""
+    asking = [attempt for attempt in span.all_attempts if attempt.has(n.ATTEMPT_RETRY_AFTER)]
+    said = 0
+    for attempt in span.all_attempts:
+        told = next((one for one in reversed(asking) if _has_told(one, attempt)), None)
+        early = 0 if told is None else _nanoseconds_early(told, attempt)
+        found = attempt.events_named(n.RETRY_AFTER_EVENT)
+        said += len(found)
+        if early and not found and not attempt.true(n.CACHE_HIT):
+            yield f"{attempt.node.name!r} is {early * 1e-9:.3f} s too early, without the event {n.RETRY_AFTER_EVENT}"
+        for event in found:
+            right = told is not None and event.number(n.RETRY_AFTER_ASKED_BY) == told.number(n.ATTEMPT_NUMBER)
+            if not (right and early and math.isclose(event.number(n.RETRY_AFTER_EARLY) or 0.0, early * 1e-9)):
+                yield f"{n.RETRY_AFTER_EVENT} on {attempt.node.name!r} is {dict(event.attributes)}; it is not so"
+    yield from _as_many(span, n.RETRY_AFTER_VIOLATIONS, said, n.RETRY_AFTER_EVENT)
+
+
+def _has_told(one: Ours, attempt: Ours) -> bool:
+    """Whether ``attempt``, on the same deployment, could know what ``one`` was told."""
+    own = attempt.text(n.DEPLOYMENT_ID)
+    same = one is not attempt and own is not None and own == one.text(n.DEPLOYMENT_ID)
+    return same and one.node.end_ns is not None and one.node.end_ns <= attempt.node.start_ns
+
+
+def _nanoseconds_early(told: Ours, attempt: Ours) -> int:
+    asked = told.number(n.ATTEMPT_RETRY_AFTER) or 0.0
+    return nanoseconds_early(asked, told.node.end_ns or 0, attempt.node.start_ns)
+
+
+def fallback_cycle(span: Ours) -> Iterator[str]:
+    """§2 fallback: a hop to a group that has failed already says so; of an alias, no other span can tell."""
+    failed = {group for group in (span.text(n.MODEL_GROUP), *span.picked_groups) if group}
+    said = 0
+    for hop in span.fallbacks:
+        left, reached = hop.text(n.FALLBACK_FROM), hop.text(n.FALLBACK_TO)
+        found = hop.events_named(n.CYCLE_EVENT)
+        said += len(found)
+        leaves = not stays(hop.text(n.FALLBACK_KIND) or "", left, reached)
+        if leaves and reached in failed and not found:
+            yield f"{hop.node.name!r} goes to a group that has failed, without the event {n.CYCLE_EVENT}"
+        for event in found:
+            if not (leaves and _is_cycle(event, hop)):
+                yield f"{n.CYCLE_EVENT} on {hop.node.name!r} is {dict(event.attributes)}; it is not so"
+        failed |= {group for group in (reached, *hop.picked_groups) if group}
+    yield from _as_many(span, n.FALLBACK_CYCLES, said, n.CYCLE_EVENT)
+
+
+def _is_cycle(event: Event, hop: Ours) -> bool:
+    """Whether the event tells of its own hop."""
+    depth, visits = event.attributes.get(n.CYCLE_DEPTH), event.attributes.get(n.CYCLE_VISITS)
+    is_its_own = event.attributes.get(n.CYCLE_GROUP) == hop.text(n.FALLBACK_TO) and depth == hop.number(
+        n.FALLBACK_DEPTH
+    )
+    return is_its_own and type(visits) is int and visits > 1
+
+
+def _as_many(span: Ours, key: str, count: int, event_name: str) -> Iterator[str]:
+    """The request's own count of what its children say."""
+    value = span.number(key)
+    if (value or 0) != count or value == 0:
+        yield f"{key} is {value}, but there are {count} events {event_name}"
+
+
 # --- batch -----------------------------------------------------------------------------------
 
 
@@ -634,7 +726,7 @@ def strategy_facts(span: Ours) -> Iterator[str]:
 
 def candidates_event(span: Ours) -> Iterator[str]:
     """§2 selection: parallel arrays of at most 16 entries, the chosen one among them."""
-    for event in _events(span, n.CANDIDATES_EVENT):
+    for event in span.events_named(n.CANDIDATES_EVENT):
         ids = event.attributes.get(n.CANDIDATES_IDS)
         if not isinstance(ids, tuple) or not _all_strings(ids):
             yield f"{n.CANDIDATES_EVENT}: {n.CANDIDATES_IDS} is {ids!r}; expected an array of strings"
@@ -676,12 +768,8 @@ def candidates_after_failure(span: Ours) -> Iterator[str]:
     earliest = min(ends, default=math.inf)
     for selection in (selection for hop in span.hops for selection in hop.selections):
         follows = earliest <= selection.node.start_ns
-        if follows and selection.has(n.DEPLOYMENT_ID) and not _events(selection, n.CANDIDATES_EVENT):
+        if follows and selection.has(n.DEPLOYMENT_ID) and not selection.events_named(n.CANDIDATES_EVENT):
             yield f"{selection.node.name!r} follows a failed attempt without the event {n.CANDIDATES_EVENT}"
-
-
-def _events(span: Ours, event_name: str) -> list[Event]:
-    return [event for event in span.node.events if event.name == event_name]
 
 
 # --- attempt, backoff ------------------------------------------------------------------------
@@ -703,7 +791,7 @@ def cache_hit(span: Ours) -> Iterator[str]:
 
 def cooldown_event(span: Ours) -> Iterator[str]:
     """§2 attempt: on the attempt whose failure put a deployment into cooldown: which one, how long, why."""
-    for event in _events(span, n.COOLDOWN_EVENT):
+    for event in span.events_named(n.COOLDOWN_EVENT):
         if not span.failed:
             yield f"the event {n.COOLDOWN_EVENT} is on an attempt that did not fail"
         for key, wanted in ((n.DEPLOYMENT_ID, str), (n.COOLDOWN_SECONDS, float), (n.COOLDOWN_REASON, str)):
@@ -773,6 +861,9 @@ RULES: Final[tuple[tuple[Rule, tuple[str, ...]], ...]] = (
     (costs, (n.REQUEST,)),
     (stream, (n.REQUEST,)),
     (capabilities, (n.REQUEST,)),
+    (amplification, (n.REQUEST,)),
+    (retry_after_event, (n.REQUEST,)),
+    (fallback_cycle, (n.REQUEST,)),
     (candidates_after_failure, (n.REQUEST,)),
     # batch
     (batch_size, (n.BATCH,)),

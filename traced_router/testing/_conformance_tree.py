@@ -16,7 +16,7 @@ from typing import Final
 from opentelemetry.sdk.trace import ReadableSpan
 
 from traced_router import _names as n
-from traced_router.testing._recorder import Node, node_of
+from traced_router.testing._recorder import Event, Node, node_of
 
 OUR_PREFIXES: Final = ("traced_router.", "litellm.deployment.")
 """Namespaces of attribute keys in which every key is the contract's."""
@@ -77,6 +77,10 @@ class Ours:
     def true(self, key: str) -> bool:
         """Whether the attribute is ``True``."""
         return self.node.attributes.get(key) is True
+
+    def events_named(self, name: str) -> list[Event]:
+        """The span's events of this name."""
+        return [event for event in self.node.events if event.name == name]
 
     @property
     def detached(self) -> bool:

@@ -16,33 +16,23 @@ from traced_router.testing._conformance_tree import Ours
 LENIENCE: Final = 50_000_000
 """Nanoseconds by which a time may be missed: two readings of a clock, and a pick that was under way."""
 
-_TO_ANOTHER_GROUP: Final = frozenset({"model_group", "default", "context_window", "content_policy"})
 _MAX_COOLING: Final = 4096
 
 
 def too_early(request: Ours) -> Iterator[str]:
-    """A provider was called again before the time that it had asked for."""
-    asked: dict[str, tuple[int, float]] = {}
+    """A provider was called again before the time that it had asked for: the attempt says so itself."""
     for attempt in request.all_attempts:
-        deployment = attempt.text(n.DEPLOYMENT_ID) or ""
-        until, seconds = asked.get(deployment, (0, 0.0))
-        if attempt.node.start_ns < until - LENIENCE:
-            early = (until - attempt.node.start_ns) / 1e9
-            yield f"{deployment} had asked to wait {seconds:g} s, and was called again {early:.3f} s before that"
-        retry_after = attempt.number(n.ATTEMPT_RETRY_AFTER)
-        if retry_after is not None and attempt.node.end_ns is not None:
-            asked[deployment] = attempt.node.end_ns + int(retry_after * 1e9), retry_after
+        for event in attempt.events_named(n.RETRY_AFTER_EVENT):
+            asked, early = event.number(n.RETRY_AFTER_ASKED) or 0.0, event.number(n.RETRY_AFTER_EARLY) or 0.0
+            deployment = attempt.text(n.DEPLOYMENT_ID)
+            yield f"{deployment} had asked to wait {asked:g} s, and was called again {early:.3f} s before that"
 
 
 def in_circles(request: Ours) -> Iterator[str]:
-    """A group that had failed this request was fallen back to."""
-    failed = {request.text(n.MODEL_GROUP)}
+    """A group that had failed this request was fallen back to: the hop says so itself."""
     for hop in request.fallbacks:
-        group = hop.text(n.FALLBACK_TO)
-        if hop.text(n.FALLBACK_KIND) in _TO_ANOTHER_GROUP:
-            if group in failed:
-                yield f"{group} had failed, and was fallen back to"
-            failed.add(group)
+        for _ in hop.events_named(n.CYCLE_EVENT):
+            yield f"{hop.text(n.FALLBACK_TO)} had failed, and was fallen back to"
 
 
 def too_many(request: Ours, allowed: int) -> Iterator[str]:

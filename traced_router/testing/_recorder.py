@@ -42,6 +42,11 @@ class Event:
     attributes: Attributes
     time_ns: int
 
+    def number(self, key: str) -> float | None:
+        """The attribute, if it is an int or a float."""
+        value = self.attributes.get(key)
+        return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+
 
 @dataclass(frozen=True, slots=True)
 class Link:

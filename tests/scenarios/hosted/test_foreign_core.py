@@ -130,6 +130,7 @@ async def test_what_is_measured(provider, foreign, recorder):
     assert set(found.pop("traced_router.cost")) == {("dep-a", None)}
     assert found == {
         "traced_router.attempts": {("dep-a", "RateLimitError"): 1, ("dep-a", None): 1},
+        "traced_router.amplification": {(None, None): 1},
         "traced_router.retries": {("dep-a", "RateLimitError"): 1},
         "traced_router.inflight": {("dep-a", None): 0},
         "traced_router.backoff.duration": {(None, None): 1},
