@@ -1259,7 +1259,9 @@ async def left_of_group(
         ids = {deployment["model_info"]["id"] for deployment in healthy}
     except Exception:  # noqa: BLE001  # it raises where there is no such group, and the error is about to be raised
         return None
-    fallbacks = None if alone else kwargs.get("fallbacks", state(router, "fallbacks"))
+    most = kwargs.get("max_fallbacks", state(router, "max_fallbacks"))
+    last = isinstance(most, int) and (kwargs.get(FALLBACK_DEPTH) or 0) >= most
+    fallbacks = None if alone or last else kwargs.get("fallbacks", state(router, "fallbacks"))
     return GroupLeft(bool(ids) and failed is not None and failed not in ids, not ids and _stands_by(fallbacks, kwargs))
 
 

@@ -442,8 +442,9 @@ async def test_a_group_of_which_nothing_is_left_gives_way_to_another(provider, r
 
 
 @pytest.mark.parametrize("kind", ["acompletion", "completion"])
+@pytest.mark.parametrize("says", [{"disable_fallbacks": True}, {"max_fallbacks": 0}], ids=lambda says: "".join(says))
 async def test_a_group_waits_for_its_cooldown_where_the_call_wants_no_other(
-    provider, router, recorder, sleeps, ours, kind
+    provider, router, recorder, sleeps, ours, kind, says
 ):
     """litellm takes disable_fallbacks out of the arguments before the retries begin."""
     provider.script("dep-a", [RateLimited(retry_after=30)])
@@ -457,7 +458,7 @@ async def test_a_group_waits_for_its_cooldown_where_the_call_wants_no_other(
     )
 
     with pytest.raises(ValueError, match="No deployments available"):
-        answer = getattr(made, kind)("gpt-4o", MESSAGES, disable_fallbacks=True)
+        answer = getattr(made, kind)("gpt-4o", MESSAGES, **says)
         await answer
 
     assert (provider.hits("dep-a"), provider.hits("dep-b"), provider.hits("dep-c")) == (1, 1, 0)
