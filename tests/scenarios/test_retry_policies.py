@@ -442,7 +442,7 @@ async def test_a_group_of_which_nothing_is_left_gives_way_to_another(provider, r
 
 
 @pytest.mark.parametrize("kind", ["acompletion", "completion"])
-@pytest.mark.parametrize("says", [{"disable_fallbacks": True}, {"max_fallbacks": 0}], ids=lambda says: "".join(says))
+@pytest.mark.parametrize("says", [{"disable_fallbacks": True}, {"max_fallbacks": 0}], ids="".join)
 async def test_a_group_waits_for_its_cooldown_where_the_call_wants_no_other(
     provider, router, recorder, sleeps, ours, kind, says
 ):
