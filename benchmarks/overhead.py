@@ -1,6 +1,6 @@
 """What tracing costs: CPU and wall time that a traced call adds to a plain one.
 
-    python benchmarks/overhead.py            # all of it: 6 to 9 minutes, by how fast the memory check is
+    python benchmarks/overhead.py            # all of it: 7 to 9 minutes, by how fast the memory check is
     python benchmarks/overhead.py --quick    # under a minute
     python benchmarks/overhead.py --check    # does the method find nothing where nothing is, and 50 µs where they are?
     python benchmarks/overhead.py --where    # which modules take the time of a traced call
@@ -450,7 +450,7 @@ class Plan:
     """Calls that come before those."""
 
 
-FULL: Final = Plan(generations=5, compared=240.0, ended=520.0, rss_calls=100_000, rss_warm_up=5_000)
+FULL: Final = Plan(generations=8, compared=280.0, ended=520.0, rss_calls=100_000, rss_warm_up=5_000)
 QUICK: Final = Plan(generations=1, compared=30.0, ended=50.0, rss_calls=2_000, rss_warm_up=1_000)
 READING: Final = 2.0
 """Seconds that streams are read, in each generation."""
