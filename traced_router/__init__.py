@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from traced_router.deadline import Deadline
     from traced_router.errors import ConfigurationError, TracedRouterError, UnknownStrategyError
     from traced_router.explanation import ExplainedCandidate, Explanation
+    from traced_router.hedging import HedgePolicy
     from traced_router.resilience import ResilienceOptions
     from traced_router.retry import RetryPolicy
     from traced_router.settings import TracedRouterSettings
@@ -34,6 +35,7 @@ __all__ = [
     "Decision",
     "ExplainedCandidate",
     "Explanation",
+    "HedgePolicy",
     "Outcome",
     "RequestSummary",
     "ResilienceOptions",
@@ -62,6 +64,7 @@ _HOMES: Final = {
     "TracedRouterSettings": "traced_router.settings",
     "Deadline": "traced_router.deadline",
     "DeadlineExceeded": "traced_router._countdown",
+    "HedgePolicy": "traced_router.hedging",
     "RetryPolicy": "traced_router.retry",
     "ResilienceOptions": "traced_router.resilience",
     "AttemptSummary": "traced_router.summary",

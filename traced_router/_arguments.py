@@ -17,6 +17,7 @@ from traced_router._enrichment import OnRequestEnd, check_attributes, check_hook
 from traced_router._policies import policies_of
 from traced_router.deadline import deadlines_of
 from traced_router.errors import ConfigurationError
+from traced_router.hedging import hedges_of
 from traced_router.resilience import ResilienceOptions
 from traced_router.settings import TracedRouterSettings
 
@@ -42,6 +43,7 @@ class Arguments:
     redactor: Redactor | None = None
     retrying: object = None
     deadline: object = None
+    hedging: object = None
 
     def check(self) -> None:
         """Raise :class:`ConfigurationError` for what cannot be used."""
@@ -69,3 +71,4 @@ class Arguments:
         for given in (self, self.settings):
             policies_of(getattr(given, "retrying", None))
             deadlines_of(getattr(given, "deadline", None))
+            hedges_of(getattr(given, "hedging", None))

@@ -90,6 +90,11 @@ class AttemptFollower:
         deployment_id = self._attempt.deployment.id
         return self._reader.finish(self._stream(), complete=complete, deployment_id=deployment_id)
 
+    @property
+    def has_content(self) -> bool:
+        """Whether a chunk with content has come."""
+        return self._content
+
     def pulling(self) -> None:
         """Nothing to do: the attempt's time is what the call counts."""
 

@@ -31,6 +31,7 @@ class Ledger:
         "early",
         "fallbacks",
         "first_chunk_ns",
+        "hedges_denied",
         "select_ns",
         "substituted",
     )
@@ -43,6 +44,7 @@ class Ledger:
         self.denied = 0
         self.early = 0
         self.budget: RetryBudgetSnapshot | None = None
+        self.hedges_denied = 0
         self.substituted = False
         self.select_ns = 0
         self.backoff_ns = 0
@@ -52,7 +54,7 @@ class Ledger:
 
     def served(self, how: str) -> "Attempt | None":
         """The attempt that answered the caller, if one did: the last that answered, the first of those beside it."""
-        answered = [] if how == "error" else [a for a in self.attempts if a.answered and not a.failed]
+        answered = [] if how == "error" else [a for a in self.attempts if a.answered and not (a.failed or a.lost)]
         if not answered:
             return None
         beside = answered[-1].beside
@@ -81,10 +83,11 @@ class Ledger:
             duration: its own, in nanoseconds.
         """
         served = self.served(how)
-        retries = busy = 0
+        retries = hedges = busy = 0
         total: float | None = None
         for attempt in self.attempts:
             retries += attempt.reason == "retry"
+            hedges += attempt.is_hedge
             busy += attempt.busy_ns
             if attempt.cost is not None:
                 total = attempt.cost if total is None else total + attempt.cost
@@ -97,6 +100,7 @@ class Ledger:
             None if served is None else served.model_group,
             None if served is None else served.deployment.id,
             retries,
+            hedges,
             total,
             wasted,
             *self._times(busy, 0 if served is None else served.busy_ns, duration),
@@ -108,16 +112,18 @@ class Ledger:
         out[n.ATTEMPTS] = len(self.attempts)
         out[n.RETRIES] = of.retries
         out[n.FALLBACKS] = self.fallbacks
-        if self.denied:
-            out[n.RETRIES_DENIED] = self.denied
+        counts = {
+            n.RETRIES_DENIED: self.denied,
+            n.FALLBACK_CYCLES: self.cycles,
+            n.RETRY_AFTER_VIOLATIONS: self.early,
+            n.HEDGES: of.hedges,
+            n.HEDGES_DENIED: self.hedges_denied,
+        }
+        out.update({key: count for key, count in counts.items() if count})
         if self.budget is not None:
             out[n.RETRY_BUDGET_LEFT] = self.budget.left
             out[n.RETRY_BUDGET_CALLS] = self.budget.calls
             out[n.RETRY_BUDGET_RETRIES] = self.budget.retries
-        if self.cycles:
-            out[n.FALLBACK_CYCLES] = self.cycles
-        if self.early:
-            out[n.RETRY_AFTER_VIOLATIONS] = self.early
         if self.substituted:
             out[n.SUBSTITUTED] = True
         if of.served_group is not None:

@@ -1246,6 +1246,15 @@ class GroupLeft(NamedTuple):
     hopeless: bool
 
 
+async def _healthy(router: Any, kwargs: Mapping[str, Any]) -> "Sequence[Any] | None":
+    """The deployments of a call's group that are not in cooldown; ``None`` where litellm cannot tell."""
+    try:
+        healthy, _ = await router._async_get_healthy_deployments(model=kwargs.get("model"), parent_otel_span=None)  # noqa: SLF001  # that is what this module is for
+    except Exception:  # noqa: BLE001  # it raises where there is no such group
+        return None
+    return cast("Sequence[Any]", healthy)
+
+
 async def left_of_group(
     router: Any, kwargs: Mapping[str, Any], failed: str | None, *, alone: bool = False
 ) -> GroupLeft | None:
@@ -1253,12 +1262,10 @@ async def left_of_group(
 
     ``alone``: the call has disabled fallbacks, which its arguments no longer say here.
     """
-    model = kwargs.get("model")
-    try:
-        healthy, _ = await router._async_get_healthy_deployments(model=model, parent_otel_span=None)  # noqa: SLF001  # that is what this module is for
-        ids = {deployment["model_info"]["id"] for deployment in healthy}
-    except Exception:  # noqa: BLE001  # it raises where there is no such group, and the error is about to be raised
+    healthy = await _healthy(router, kwargs)
+    if healthy is None:
         return None
+    ids = {deployment["model_info"]["id"] for deployment in healthy}
     most = kwargs.get("max_fallbacks", state(router, "max_fallbacks"))
     last = isinstance(most, int) and (kwargs.get(FALLBACK_DEPTH) or 0) >= most
     fallbacks = None if alone or last else kwargs.get("fallbacks", state(router, "fallbacks"))
@@ -1289,3 +1296,47 @@ def cooldown_left(error: object) -> float | None:
     """Seconds until a deployment is out of cooldown, when such an error says so."""
     seconds = getattr(error, "cooldown_time", None)
     return float(seconds) if isinstance(seconds, int | float) else None
+
+
+# --- a second attempt beside the first -------------------------------------------------------
+
+REPEATABLE: Final = frozenset({"_acompletion", "_atext_completion", "_aembedding", "_arerank"})
+"""Attempt functions that change nothing at the provider, whatever they are asked (but see ``_repeatable``)."""
+
+REPEATABLE_ENDPOINTS: Final = frozenset(
+    {"aresponses", "anthropic_messages", "agenerate_content", "agenerate_content_stream"}
+)
+"""Likewise, provider functions of endpoints."""
+
+
+def endpoint_of(kwargs: Mapping[str, Any]) -> str | None:
+    """The name of the provider function that an endpoint is to call."""
+    return getattr(kwargs.get("original_generic_function"), "__name__", None)
+
+
+async def others_in_group(router: Any, kwargs: Mapping[str, Any], taken: Collection[str]) -> bool:
+    """Whether a call's group has a deployment beside ``taken`` that is not in cooldown, of the same order."""
+    healthy = await _healthy(router, kwargs) or ()
+    eligible = healthy if _in_order is None else _in_order(list(healthy), target_order=kwargs.get(TARGET_ORDER))
+    return any(deployment["model_info"]["id"] not in taken for deployment in eligible)
+
+
+_in_order: Final = getattr(
+    _untyped.utils, "get_order_filtered_deployments", getattr(_untyped.utils, "_get_order_filtered_deployments", None)
+)
+"""litellm's filter by order; private up to 1.95."""
+
+
+def arguments_beside(kwargs: Mapping[str, Any], taken: Collection[str]) -> dict[str, Any]:
+    """A call's arguments for a second attempt that runs at the same time, and keeps away from ``taken``.
+
+    litellm writes into a call's metadata whom it calls, and logs by it; a logging object serves one attempt.
+    """
+    own: dict[str, Any] = {**kwargs, EXCLUDED_IDS: sorted({*(kwargs.get(EXCLUDED_IDS) or ()), *taken})}
+    for name in _METADATA:
+        metadata = own.get(name)
+        if isinstance(metadata, dict):
+            own[name] = {**cast("dict[str, Any]", metadata)}
+    for name in ("litellm_logging_obj", "litellm_call_id", "standard_logging_object"):
+        own.pop(name, None)
+    return own

@@ -160,6 +160,7 @@ class Measures:
         "fallbacks",
         "first_chunk",
         "guard",
+        "hedges",
         "inflight",
         "names",
         "operation",
@@ -189,6 +190,7 @@ class Measures:
         self.denied = _Sum(meter, n.METRIC_RETRIES_DENIED)
         self.early = _Sum(meter, n.METRIC_RETRY_AFTER_VIOLATIONS)
         self.cycles = _Sum(meter, n.METRIC_FALLBACK_CYCLES)
+        self.hedges = _Sum(meter, n.METRIC_HEDGES)
         self.inflight = _Sum(meter, n.METRIC_INFLIGHT)
         self.cost = _Sum(meter, n.METRIC_COST)
         self._answered_as: dict[str, set[str]] = {}
@@ -238,6 +240,12 @@ class Measures:
             meter, error_type = (None, None) if before is None else (before.meter, before.error_type)
             who = (self.names.group(group), None) if meter is None else (meter.group, meter.id)
             self.denied.add(1, self.denied.of(*who, error_type), context)
+
+    @fails_open("metrics")
+    def hedged(self, context: Context, group: str | None, deployment_id: str | None, outcome: str) -> None:
+        """A hedge has won or lost, or was not sent (``denied``)."""
+        known = deployment_id if deployment_id is None or self.names.group_of(deployment_id) is not None else n.OTHER
+        self.hedges.add(1, self.hedges.of(self.names.group(group), known, outcome), context)
 
     @fails_open("metrics")
     def cooled_down(self, context: Context | None, deployment_id: str, error_type: str | None) -> None:

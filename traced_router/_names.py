@@ -143,6 +143,12 @@ RETRY_AFTER_VIOLATIONS: Final = _key(
     (REQUEST,),
     "Attempts that came earlier than their deployment had asked for; absent when none.",
 )
+HEDGES: Final = _key(
+    "traced_router.hedges", int, (REQUEST,), "Attempts that were sent beside another one; absent when none."
+)
+HEDGES_DENIED: Final = _key(
+    "traced_router.hedges.denied", int, (REQUEST,), "Hedges that their budget refused; absent when none."
+)
 SUBSTITUTED: Final = _key(
     "traced_router.substituted",
     bool,
@@ -305,6 +311,22 @@ DEADLINE_REMAINING: Final = _key(
     float,
     (ATTEMPT,),
     "Seconds of the deadline that were left when the attempt began.",
+)
+HEDGE_ROLE: Final = _key(
+    "traced_router.hedge.role", str, (ATTEMPT,), "`primary` or `hedge`, of two attempts that ran beside each other."
+)
+HEDGE_OUTCOME: Final = _key(
+    "traced_router.hedge.outcome", str, (ATTEMPT,), "`won` or `lost`: who of the two answered the caller."
+)
+HEDGE_DELAY: Final = _key(
+    "traced_router.hedge.delay", float, (ATTEMPT,), "Seconds that were to pass before the hedge; on the hedge."
+)
+HEDGE_ESTIMATED_COST: Final = _key(
+    "traced_router.hedge.estimated_cost",
+    float,
+    (ATTEMPT,),
+    "USD of the prompt that a cancelled loser was sent, estimated from its length at the deployment's price: "
+    "what the provider bills is not known, and not in any other cost.",
 )
 ATTEMPT_COST: Final = _key("traced_router.attempt.cost", float, (ATTEMPT,), "USD, as litellm computes it.")
 ATTEMPT_RETRY_AFTER: Final = _key(
@@ -520,6 +542,11 @@ FALLBACK_KINDS: Final = (
     "mid_stream",
 )
 
+PRIMARY: Final = "primary"
+HEDGE: Final = "hedge"
+HEDGE_ROLES: Final = (PRIMARY, HEDGE)
+HEDGE_OUTCOMES: Final = ("won", "lost")
+
 SAMPLED_ERROR: Final = "error"
 SAMPLED_FALLBACK: Final = "fallback"
 SAMPLED_RETRY: Final = "retry"
@@ -702,6 +729,13 @@ METRIC_FALLBACK_CYCLES: Final = _metric(
     "{fallback}",
     (FALLBACK_FROM, FALLBACK_TO),
     "Hops to a group that had failed the same request.",
+)
+METRIC_HEDGES: Final = _metric(
+    "traced_router.hedges",
+    COUNTER,
+    "{hedge}",
+    (MODEL_GROUP, DEPLOYMENT_ID, HEDGE_OUTCOME),
+    "Hedges that have ended, `won` or `lost`, by the deployment that they went to; and those that the budget `denied`.",
 )
 METRIC_INFLIGHT: Final = _metric(
     "traced_router.inflight",

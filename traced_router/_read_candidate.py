@@ -73,6 +73,13 @@ def input_size(kwargs: Mapping[str, Any], messages: object) -> int | None:
     return characters // _CHARACTERS_PER_TOKEN if characters else None
 
 
+def input_cost(deployment: Mapping[str, Any], kwargs: Mapping[str, Any]) -> float | None:
+    """Estimated USD of the prompt alone."""
+    size, price = input_size(kwargs, kwargs.get("messages")), seams.prices(deployment).get("input_cost_per_token")
+    per_token = amount(price)
+    return None if size is None or per_token is None else size * per_token
+
+
 def _first_texts(messages: object) -> Iterable[str]:
     if not isinstance(messages, list):
         yield from _texts(messages)

@@ -33,8 +33,10 @@ from traced_router._current import attach, detach
 from traced_router._enrichment import OnRequestEnd
 from traced_router._frame import Frame, Outside, current_frame, with_frame
 from traced_router._guard import fails_open
+from traced_router._hedging import Entrant, Race
 from traced_router._litellm_filters import FILTERS
 from traced_router._probe import probe_of
+from traced_router._repeatable import is_repeatable
 from traced_router._scope import Scope, current_scope
 from traced_router._spans import Hop
 from traced_router._streams import follow_attempt
@@ -42,6 +44,7 @@ from traced_router._tracing import PULL, FallbackPlan, Mirror, RouterTracing, ha
 from traced_router._tree import Call
 from traced_router.deadline import Deadline, of_group
 from traced_router.explanation import Explanation
+from traced_router.hedging import HedgePolicy
 from traced_router.resilience import ResilienceOptions
 from traced_router.retry import RetryPolicy
 from traced_router.settings import TracedRouterSettings, load
@@ -101,6 +104,9 @@ class TracedRouter(Router):
             :class:`~traced_router.retry.RetryPolicy`, tenacity's ``AsyncRetrying`` or ``Retrying`` as a
             template, or these by model group with ``"*"`` for all others. A call's own ``retrying=`` comes
             first; ``False`` is litellm's loop.
+        hedging: sends a second attempt to another deployment where the first takes long: a
+            :class:`~traced_router.hedging.HedgePolicy`, seconds, ``True``, or these by model group with ``"*"``
+            for all others. A call's own ``hedging=`` comes first. Off when not given.
         deadline: seconds that a call may take, or a :class:`~traced_router.deadline.Deadline`, or these by
             model group with ``"*"`` for all others. A call's own ``deadline=`` comes first.
 
@@ -125,6 +131,7 @@ class TracedRouter(Router):
         redactor: Redactor | None = None,
         retrying: Retrying | Mapping[str, Retrying] | None = None,
         deadline: Deadline | float | Mapping[str, Deadline | float] | None = None,
+        hedging: HedgePolicy | float | Mapping[str, HedgePolicy | float] | None = None,
         **kwargs: Any,
     ) -> None:
         in_force = load(settings)
@@ -140,6 +147,7 @@ class TracedRouter(Router):
             redactor,
             retrying,
             deadline,
+            hedging,
         )
         arguments.check()
         args, named = _strategies.positional_as_named(args, kwargs)
@@ -308,11 +316,20 @@ class TracedRouter(Router):
             call.countdown.check()
         if call.repeats is not None:
             seams.count_retries(kwargs, call.repeats)
-        name = getattr(original_function, "__name__", "")
-        tracing = _tracing(self)
-        scope = Scope(call, frame.hop, name, tracing.reader, kwargs.get("model"), kwargs, tracing.capture)
-        attempt = functools.partial(_in_scope, scope, original_function)
-        return await super().make_call(attempt, *args, **kwargs)
+        name, make, tracing, hop = (
+            getattr(original_function, "__name__", ""),
+            super().make_call,
+            _tracing(self),
+            frame.hop,
+        )
+
+        def attempting(entrant: Entrant | None, own: dict[str, Any]) -> Awaitable[Any]:
+            model, capture = own.get("model"), tracing.capture
+            scope = Scope(call, hop, name, tracing.reader, model, own, capture, entrant=entrant)
+            return make(functools.partial(_in_scope, scope, original_function), *args, **own)
+
+        race = _race(self, tracing, call, name, kwargs) if call.hedges else None
+        return await (attempting(None, kwargs) if race is None else race.run(self, attempting, kwargs))
 
     def _should_raise_content_policy_error(self, *args: Any, **kwargs: Any) -> Any:
         refused = super()._should_raise_content_policy_error(*args, **kwargs)
@@ -327,8 +344,9 @@ class TracedRouter(Router):
         call, frame = _call()
         if call is None or frame is None:
             return await helper(*args, **kwargs)
-        tracing, hop, name = _tracing(self), _hop_now(call, frame), seams.GENERIC_ATTEMPT
-        scope = Scope(call, hop, name, tracing.reader, kwargs.get("model"), kwargs, tracing.capture)
+        tracing, hop, name, around = _tracing(self), _hop_now(call, frame), seams.GENERIC_ATTEMPT, current_scope()
+        entrant, model, capture = None if around is None else around.entrant, kwargs.get("model"), tracing.capture
+        scope = Scope(call, hop, name, tracing.reader, model, kwargs, capture, entrant=entrant)
         return await _in_scope(scope, helper, *args, **kwargs)
 
     async def _acreate_file(self, *args: Any, **kwargs: Any) -> Any:
@@ -360,6 +378,8 @@ class TracedRouter(Router):
         scope = current_scope()
         if scope is not None:
             scope.updated(self, deployment, parameters)
+            if scope.entrant is not None:
+                scope.entrant.admit(deployment, parameters)
             if scope.call.repeats is not None or scope.call.countdown is not None:
                 _keep_in_time(scope.call, parameters)
         return result
@@ -666,10 +686,25 @@ def _followed(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple
     call, _ = _call()
     if call is None:
         return args, kwargs
-    stream, first = follow_attempt(call, argument(name, 0, args, kwargs), kwargs.get(seams.FIRST_CHUNK))
+    scope = current_scope()
+    entrant = None if scope is None else scope.entrant
+    attempt, stand = (None, None) if entrant is None else (entrant.open_attempt, entrant.stand_in)
+    provided, taken = argument(name, 0, args, kwargs), kwargs.get(seams.FIRST_CHUNK)
+    stream, first = follow_attempt(call, provided, taken, attempt, stand)
     if first is not None:
         kwargs = {**kwargs, seams.FIRST_CHUNK: first}
     return ((stream, *args[1:]), kwargs) if args else (args, {**kwargs, name: stream})
+
+
+@fails_open("attempt")
+def _race(router: Any, tracing: RouterTracing, call: Call, function: str, kwargs: Mapping[str, Any]) -> Race | None:
+    """The race of an attempt that may be hedged."""
+    group = seams.model_group_of(router, kwargs.get("model"))
+    policy = of_group(call.hedges or {}, group)
+    if policy is None or group is None or not is_repeatable(router, function, kwargs):
+        return None
+    kind = (function, seams.endpoint_of(kwargs), kwargs.get("stream") is True)
+    return tracing.hedging.race(call, group, policy, kind)
 
 
 # litellm's proxy reads which arguments a router takes.

@@ -5,22 +5,17 @@ by which ordinary traces are kept: so every trace that a rule holds for is kept,
 This module must not know traces that are open, nor a chance.
 """
 
-import math
-from bisect import bisect_left, insort
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from traced_router import _names as n
 from traced_router._sampling_spans import RequestFacts, SpanFacts
+from traced_router._windows import Windows
 from traced_router.errors import ConfigurationError
 
 _WINDOW: Final = 1000
 """Requests of a group that a quantile is taken of."""
-
-_MAX_GROUPS: Final = 64
-"""Groups that have a window of their own; the rest share one. Some 40 kB each, when full."""
 
 _LOWEST_QUANTILE: Final = 0.5
 _HIGHEST_QUANTILE: Final = 1 - 1 / _WINDOW
@@ -71,7 +66,7 @@ class Judge:
 
     def __init__(self, rules: KeepRules) -> None:
         self._rules = rules
-        self._durations = None if rules.slow_quantile is None else _Durations(rules.slow_quantile)
+        self._durations = Windows(_WINDOW)
 
     def reason(self, facts: Sequence[SpanFacts]) -> str | None:
         """Why these spans of one trace are kept, the gravest of several reasons; ``None``: no rule holds."""
@@ -92,9 +87,11 @@ class Judge:
     def _is_slow(self, request: RequestFacts) -> bool:
         limit = self._rules.slow_seconds
         slow = limit is not None and request.seconds >= limit
-        if self._durations is not None:
+        quantile = self._rules.slow_quantile
+        if quantile is not None:
             window = self._durations.of(request.group)
-            slow = window.is_exceeded(request.seconds) or slow
+            usual = window.quantile(quantile, round(1 / (1 - quantile)))
+            slow = slow or (usual is not None and request.seconds > usual)
             if request.answered:  # what failed at once would make the answers of a normal day look slow
                 window.add(request.seconds)
         return slow
@@ -120,50 +117,3 @@ def _is_below(span_id: int, saved: set[int], above: dict[int, int | None]) -> bo
         return False
     saved.update(way)
     return True
-
-
-class _Durations:
-    """The last durations of each group, in bounded memory."""
-
-    __slots__ = ("_quantile", "_windows")
-
-    def __init__(self, quantile: float) -> None:
-        self._quantile = quantile
-        self._windows: dict[object, _Window] = {}
-
-    def of(self, group: object) -> "_Window":
-        """The window of ``group``, or that of all for whom there is no room."""
-        if group not in self._windows and len(self._windows) >= _MAX_GROUPS:
-            group = None
-        window = self._windows.get(group)
-        if window is None:
-            window = self._windows[group] = _Window(self._quantile)
-        return window
-
-
-class _Window:
-    """The last durations, in the order of their ends and of their length: an exact quantile in microseconds."""
-
-    __slots__ = ("_by_end", "_by_length", "_enough", "_quantile")
-
-    def __init__(self, quantile: float) -> None:
-        self._quantile = quantile
-        self._enough = round(1 / (1 - quantile))
-        self._by_end: deque[float] = deque()
-        self._by_length: list[float] = []
-
-    def is_exceeded(self, seconds: float) -> bool:
-        """Whether ``seconds`` is more than the quantile."""
-        size = len(self._by_length)
-        if size < self._enough:
-            return False
-        rank = math.ceil(round(self._quantile * size, 6))
-        return seconds > self._by_length[rank - 1]
-
-    def add(self, seconds: float) -> None:
-        """One more; the oldest of too many goes."""
-        self._by_end.append(seconds)
-        insort(self._by_length, seconds)
-        if len(self._by_end) > _WINDOW:
-            oldest = self._by_end.popleft()
-            del self._by_length[bisect_left(self._by_length, oldest)]

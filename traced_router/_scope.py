@@ -10,7 +10,6 @@ This module is an adapter: it knows litellm's objects through the readers, and t
 """
 
 import inspect
-import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import Token
 from functools import partial
@@ -26,21 +25,16 @@ from traced_router._current import attach, detach
 from traced_router._facts import AttemptFacts, DeploymentFacts
 from traced_router._frame import Frame, current_frame, with_frame
 from traced_router._guard import fails_open
+from traced_router._hedging import Entrant
 from traced_router._interrupted import elsewhere, interrupts
 from traced_router._propagation import TraceHeaders, headers_in, put_headers
+from traced_router._read_candidate import input_cost
 from traced_router._spans import Attempt, AttemptListener, Hop
+from traced_router._streams import is_stream
 from traced_router._tree import Call
 
 _UNKNOWN: Final = DeploymentFacts()
 _NO_PARAMETERS: Final[Mapping[str, object]] = MappingProxyType({})
-
-
-def is_stream(result: object) -> bool:
-    """Whether ``result`` is something that a caller pulls chunks from."""
-    kind = type(result)
-    if issubclass(kind, io.IOBase):
-        return False
-    return hasattr(kind, "__anext__") or hasattr(kind, "__next__") or hasattr(kind, "__aiter__")
 
 
 class Promise(AttemptListener, Protocol):
@@ -63,6 +57,7 @@ class Scope:
         asked: the call's arguments, as far as they are known already.
         capture: begins an attempt's content, where that is captured.
         beside: the scope in which others like this one run at the same time.
+        entrant: what runs it, where a hedge may run beside it.
     """
 
     __slots__ = (
@@ -85,6 +80,7 @@ class Scope:
         "_reader",
         "_token",
         "call",
+        "entrant",
         "function",
         "guard",
         "hop",
@@ -102,9 +98,11 @@ class Scope:
         capture: Capture | None = None,
         *,
         beside: object = None,
+        entrant: Entrant | None = None,
     ) -> None:
         self.guard = call.guard
         self.call = call
+        self.entrant = entrant
         self.hop = hop
         self.function = function
         self.updated_once = False
@@ -255,10 +253,14 @@ class Scope:
         facts = AttemptFacts(self._deployment, self._group, _readers.request_parameters(self._kwargs))
         promise, self._promise = self._promise, None
         content = None if self._capture is None else self._content(self._capture)
-        attempt = self.call.attempt(facts, self.hop, self, promise, beside=self._beside, content=content)
+        entrant = self.entrant
+        beside = self._beside if entrant is None else entrant.beginning()
+        attempt = self.call.attempt(facts, self.hop, self, promise, beside=beside, content=content)
         if attempt is not None:
             self._attempts.append(attempt)
             self._kept = promise
+            if entrant is not None:
+                entrant.began(attempt, partial(input_cost, self._raw, {**self._asked, **self._kwargs}))
             attach(attempt.context)
             if self._headers is not None:
                 self._headers.fill(attempt.context)
@@ -293,6 +295,8 @@ class Scope:
             for attempt in self._attempts:
                 attempt.answered = True
             return
+        if self.entrant is not None and self._attempts:
+            self.entrant.answered()
         for attempt in self._attempts:
             if not attempt.done:
                 if attempt.content is not None:

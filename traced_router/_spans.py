@@ -73,6 +73,30 @@ class AttemptContent(Protocol):
         ...
 
 
+class Hedge(Protocol):
+    """What an attempt is in a race of two."""
+
+    @property
+    def role(self) -> str:
+        """``primary`` or ``hedge``."""
+        ...
+
+    @property
+    def outcome(self) -> str | None:
+        """``won`` or ``lost``; ``None`` where it ran alone."""
+        ...
+
+    @property
+    def delay(self) -> float | None:
+        """Seconds after the primary, of a hedge."""
+        ...
+
+    @property
+    def estimated_cost(self) -> float | None:
+        """USD of its prompt, estimated."""
+        ...
+
+
 class Selection:
     """One pick of a deployment."""
 
@@ -138,6 +162,7 @@ class Attempt:
         "error_type",
         "failed",
         "guard",
+        "hedge",
         "hop",
         "meter",
         "model_group",
@@ -179,6 +204,8 @@ class Attempt:
         """What it came to."""
         self.early: Early | None = None
         """How much earlier it is than its deployment has asked for."""
+        self.hedge: Hedge | None = None
+        """What it is in a race, where there may be one."""
         self.error_type: str | None = None
         self.busy_ns = 0
         self._listener = listener
@@ -261,6 +288,16 @@ class Attempt:
         """Whether litellm's cache answered, so that no provider was called."""
         return self.ended is not None and self.ended.answer is not None and self.ended.answer.cache_hit
 
+    @property
+    def lost(self) -> bool:
+        """Whether another one, that ran beside it, had an answer first."""
+        return self.hedge is not None and self.hedge.outcome == "lost"
+
+    @property
+    def is_hedge(self) -> bool:
+        """Whether it was sent beside another one that took long."""
+        return self.hedge is not None and self.hedge.role == n.HEDGE
+
     @fails_open("attempt")
     def first_content(self) -> None:
         """The first chunk with content has come."""
@@ -330,7 +367,8 @@ class Attempt:
                 self.cost = answer.cost
             duration, first = now - self._start, self._first_content_ns
             about = (self.number, self.reason, self.model_group, self.deployment)
-            self.ended = Attempted(*about, answer, failure, duration, self.busy_ns, first)
+            raced = self._raced(left=left)
+            self.ended = Attempted(*about, answer, failure, duration, self.busy_ns, first, raced)
             if self.early is not None and not self.cached:
                 self._came_early(self.early)
             if call.recording:
@@ -353,6 +391,22 @@ class Attempt:
         self._call.ledger.early += 1
         if self.meter is not None:
             self.meter.came_early()
+
+    def _raced(self, *, left: bool) -> tuple[str, str] | None:
+        """What it was in a race of two, and what came of it."""
+        hedge, call = self.hedge, self._call
+        if hedge is None or hedge.outcome is None:
+            return None
+        if call.recording:
+            said: dict[str, Value] = {n.HEDGE_ROLE: hedge.role, n.HEDGE_OUTCOME: hedge.outcome}
+            if hedge.delay is not None:
+                said[n.HEDGE_DELAY] = hedge.delay
+            if left and self.cost is None and (estimated := hedge.estimated_cost) is not None:
+                said[n.HEDGE_ESTIMATED_COST] = estimated
+            self._span.set_attributes(said)
+        if call.measures is not None and hedge.role == n.HEDGE:
+            call.measures.hedged(self.context, self.model_group, self.deployment.id, hedge.outcome)
+        return hedge.role, hedge.outcome
 
     def _describe(self, answer: AnswerFacts | None, failure: FailureFacts | None, now: int, *, left: bool) -> None:
         out: dict[str, Value] = {}

@@ -12,11 +12,14 @@ attached while the caller has the chunk. This module knows litellm's streams onl
 ``_litellm``.
 """
 
+import contextlib
 import functools
 import inspect
+import io
 import types
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
-from typing import Any, Final, cast
+from typing import Any, Final, TypeAlias, cast
 
 from opentelemetry.context import Context
 
@@ -25,6 +28,21 @@ from traced_router._current import attach, detach
 from traced_router._followers import AttemptFollower, CallWatch, Follower
 from traced_router._spans import Attempt
 from traced_router._tree import Call
+
+StandsIn: TypeAlias = Callable[[Any, AttemptFollower], Any]
+"""Makes something that stands for a stream, and tells a follower."""
+
+_MAX_AHEAD: Final = 64
+"""Chunks that are read ahead of their reader, in search of the first with content."""
+
+
+def is_stream(result: object) -> bool:
+    """Whether ``result`` is something that a caller pulls chunks from."""
+    kind = type(result)
+    if issubclass(kind, io.IOBase):
+        return False
+    return hasattr(kind, "__anext__") or hasattr(kind, "__next__") or hasattr(kind, "__aiter__")
+
 
 # --- one pull --------------------------------------------------------------------------------
 
@@ -159,6 +177,73 @@ class _Both(_Async, _Sync):
     __slots__ = ()
 
 
+class Unread(BaseException):
+    """What a stream ends with that nobody is going to read: on an ``Exception`` litellm would go on elsewhere."""
+
+
+class ReadAhead(_Async):
+    """An asynchronous stand-in that is read before anybody asks: to the first chunk with content.
+
+    Args:
+        stream: what is pulled.
+        follower: hears of it when it is.
+    """
+
+    __slots__ = ("_chunks", "_end", "_heard")
+
+    def __init__(self, stream: Any, follower: AttemptFollower) -> None:
+        super().__init__(stream, follower, None)
+        object.__setattr__(self, "_heard", follower)
+        object.__setattr__(self, "_chunks", deque())
+        object.__setattr__(self, "_end", None)
+        _Async.__aiter__(self)
+
+    async def prime(self) -> bool:
+        """Read that far; whether the stream lives. One that does not raises when it is read."""
+        heard, chunks = self._heard, self._chunks
+        while not heard.has_content and len(chunks) < _MAX_AHEAD:
+            try:
+                chunks.append(await _Async.__anext__(self))
+            except StopAsyncIteration as end:
+                object.__setattr__(self, "_end", end)
+                return True
+            except Exception as error:  # noqa: BLE001  # it is raised to whoever reads
+                object.__setattr__(self, "_end", error)
+                return False
+        return True
+
+    def discard(self) -> None:
+        """Nobody is going to read it."""
+        self._chunks.clear()
+        object.__setattr__(self, "_end", Unread())
+
+    def __aiter__(self) -> "ReadAhead":
+        return self
+
+    async def __anext__(self) -> object:
+        if self._chunks:
+            return self._chunks.popleft()
+        if self._end is not None:
+            end = self._end
+            object.__setattr__(self, "_end", None)
+            raise end
+        return await _Async.__anext__(self)
+
+
+async def give_up(stream: Any, ahead: ReadAhead | None) -> None:
+    """Close a stream that nobody is going to read, so that it gives back what it holds.
+
+    A generator of litellm's that has not been started closes nothing. So where it pulls from a stream that
+    was read ``ahead``, it is pulled once, and meets its end there.
+    """
+    with contextlib.suppress(Exception, Unread):
+        if ahead is not None:
+            ahead.discard()
+            await anext(aiter(stream))
+        else:
+            await stream.aclose()
+
+
 def stand_in(stream: Any, follower: Follower, keep: object = None) -> Any:
     """Something that stands for ``stream`` wherever it is pulled from, and tells ``follower``.
 
@@ -177,27 +262,32 @@ def stand_in(stream: Any, follower: Follower, keep: object = None) -> Any:
 # --- getting the watch in ----------------------------------------------------------------------
 
 
-def follow_attempt(call: Call, stream: Any, taken: Any = None) -> tuple[Any, Any]:
+def follow_attempt(
+    call: Call, stream: Any, taken: Any = None, attempt: Attempt | None = None, stand: StandsIn | None = None
+) -> tuple[Any, Any]:
     """What litellm is to wrap instead of a provider's ``stream``, so that its attempt follows it.
 
     Args:
         call: the call that litellm wraps it for.
         stream: the provider's.
         taken: the first chunk and the rest of the stream, where litellm has read that far.
+        attempt: which one waits for it; the open one when ``None``.
+        stand: makes what stands for a stream; :func:`stand_in` when ``None``.
 
     Returns:
         Both, renewed; as they were when no attempt is waiting for its stream.
     """
     try:
-        attempt = call.open_attempt
+        attempt = attempt or call.open_attempt
         if attempt is None or attempt.partial is not None:
             return stream, taken
         follower = AttemptFollower(attempt, stream)
-        followed = stand_in(stream, follower)
+        stand = stand or stand_in
+        followed = stand(stream, follower)
         if taken is None:
             return followed, taken
         chunk, rest = seams.first_chunk(taken)
-        taken = seams.with_rest(taken, followed if rest is stream else stand_in(rest, follower))
+        taken = seams.with_rest(taken, followed if rest is stream else stand(rest, follower))
         if chunk is None:
             follower.ended(StopAsyncIteration())
         else:
@@ -233,13 +323,22 @@ def follow(stream: Any, call: Call, context: Context) -> Any:
 
 def _with_attempt(stream: Any, call: Call, attempt: Attempt) -> CallWatch:
     """The watch of a stream that no wrapper of the router's follows for its attempt."""
+    if follow_converted(stream, attempt):
+        return CallWatch(call, attempt.context)
+    return CallWatch(call, attempt.context, AttemptFollower(attempt, stream))
+
+
+def follow_converted(stream: Any, attempt: Attempt, stand: StandsIn | None = None) -> bool:
+    """Follow, for its attempt, the chat stream that ``stream`` turns into text chunks; whether it does.
+
+    ``stand`` as in :func:`follow_attempt`.
+    """
     converter = seams.converter_in(stream)
     if converter is None:
-        follower = AttemptFollower(attempt, stream)
-        return CallWatch(call, attempt.context, follower)
+        return False
     source = getattr(converter, seams.CONVERTED)
-    setattr(converter, seams.CONVERTED, stand_in(source, AttemptFollower(attempt, source)))
-    return CallWatch(call, attempt.context)
+    setattr(converter, seams.CONVERTED, (stand or stand_in)(source, AttemptFollower(attempt, source)))
+    return True
 
 
 def _follow(stream: Any, watch: CallWatch) -> Any:

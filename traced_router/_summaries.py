@@ -33,6 +33,7 @@ class Attempted(NamedTuple):
     duration: int
     busy: int
     first_content: int | None
+    hedge: tuple[str, str] | None = None  # role and outcome
 
 
 class Decided(NamedTuple):
@@ -51,6 +52,7 @@ class Accounts(NamedTuple):
     served_group: str | None
     served_id: str | None
     retries: int
+    hedges: int
     total: float | None
     wasted: float | None
     select: int
@@ -82,6 +84,7 @@ class Finished(NamedTuple):
     decisions: tuple[Decided, ...]
     fallbacks: int
     denied: int
+    hedges_denied: int
     stream: Streamed | None
     cycles: int
     early: int
@@ -126,6 +129,8 @@ class Finished(NamedTuple):
             fallback_cycles=self.cycles,
             retry_after_violations=self.early,
             retry_budget_left=self.budget_left,
+            hedges=of.hedges,
+            hedges_denied=self.hedges_denied,
         )
 
 
@@ -160,6 +165,7 @@ def _attempt(one: Attempted, served: int | None) -> AttemptSummary:
         answer.finish_reasons,
         answer.cost,
         answer.cache_hit,
+        *(one.hedge or (None, None)),
     )
 
 

@@ -41,19 +41,21 @@ from traced_router._enrichment import Enrichment
 from traced_router._facts import CallFacts
 from traced_router._frame import Frame, Outside, current_frame, with_frame
 from traced_router._guard import Guard, fails_open
+from traced_router._hedging import Hedging
 from traced_router._log_lines import logger
 from traced_router._metrics import INSTRUMENTATION, Metrics
 from traced_router._model_info import ModelInfos
 from traced_router._policies import Policies, policies_of
 from traced_router._propagation import parent_context, put_headers
-from traced_router._scope import Scope, current_scope, is_stream
+from traced_router._scope import Scope, current_scope
 from traced_router._spans import Attempt
 from traced_router._strategies import Strategies
-from traced_router._streams import follow
+from traced_router._streams import follow, is_stream
 from traced_router._summaries import remember
 from traced_router._tree import Batch, Call, Tree, Unrecorded
 from traced_router._values import wording
 from traced_router.deadline import Deadlines, deadlines_of, of_group
+from traced_router.hedging import Hedges, hedges_of
 from traced_router.settings import ContentCapture, TracedRouterSettings
 from traced_router.vocabularies import named
 
@@ -66,14 +68,16 @@ HANDED: Final = "_traced_router_context"
 
 RETRYING: Final = "retrying"
 DEADLINE: Final = "deadline"
+HEDGING: Final = "hedging"
 """Arguments of a call that are ours."""
 
 
 class Wishes(NamedTuple):
-    """What a call is to do about failures, and how long it may take; both by model group."""
+    """What a call is to do about failures, how long it may take, and when it is hedged; all by model group."""
 
     policies: Policies
     deadlines: Deadlines
+    hedges: Hedges
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +170,8 @@ class RouterTracing:
         )
         self.policies = policies_of(settings.retrying if arguments.retrying is None else arguments.retrying)
         self._deadlines = deadlines_of(settings.deadline if arguments.deadline is None else arguments.deadline)
+        self._hedges = hedges_of(settings.hedging if arguments.hedging is None else arguments.hedging)
+        self.hedging = Hedging()
 
     def _capture(self, arguments: Arguments, settings: TracedRouterSettings) -> Capture | None:
         """What is done with content; ``None`` when it is off, as it is where others make the LLM spans."""
@@ -191,16 +197,20 @@ class RouterTracing:
     # --- in ------------------------------------------------------------------------------------
 
     def take(self, kwargs: MutableMapping[str, Any]) -> "Wishes | None":
-        """What a call says of retries and deadlines, which must not reach a provider, over what the router says.
+        """What a call says of retries, deadlines and hedges, which no provider must see, over what the router says.
 
         Raises:
             ConfigurationError: it cannot be used.
         """
-        retrying, deadline = kwargs.pop(RETRYING, None), kwargs.pop(DEADLINE, None)
-        if retrying is None and deadline is None and not self.policies and not self._deadlines:
+        retrying, deadline, hedging = kwargs.pop(RETRYING, None), kwargs.pop(DEADLINE, None), kwargs.pop(HEDGING, None)
+        said = retrying is not None or deadline is not None or hedging is not None
+        if not (said or self.policies or self._deadlines or self._hedges):
             return None
-        policies = self.policies if retrying is None else policies_of(retrying)
-        return Wishes(policies, self._deadlines if deadline is None else deadlines_of(deadline))
+        return Wishes(
+            self.policies if retrying is None else policies_of(retrying),
+            self._deadlines if deadline is None else deadlines_of(deadline),
+            self._hedges if hedging is None else hedges_of(hedging),
+        )
 
     @fails_open("request")
     def enter(
@@ -237,7 +247,7 @@ class RouterTracing:
         if isinstance(call, Unrecorded):
             return UnrecordedEdge(call.context)
         if wishes is not None:
-            call.policies, call.countdown = wishes.policies, countdown
+            call.policies, call.countdown, call.hedges = wishes.policies, countdown, wishes.hedges
         return Edge(call, Scope(call, None, operation, self.reader, asked=kwargs, capture=self.capture))
 
     def _delegates(self, call: Call, operation: str) -> bool:

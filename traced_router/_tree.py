@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from traced_router._countdown import Countdown
     from traced_router._policies import Policies
     from traced_router._retry_budget import RetryBudgetSnapshot
+    from traced_router.hedging import Hedges
 
 
 def _nobody() -> None:
@@ -284,6 +285,7 @@ class Call:
         "claimed",
         "countdown",
         "guard",
+        "hedges",
         "last_decision",
         "ledger",
         "measures",
@@ -321,6 +323,8 @@ class Call:
         """The call's deadline, running down."""
         self.policies: Policies | None = None
         """The retry policies in force; without one for its group, litellm's own loop retries."""
+        self.hedges: Hedges | None = None
+        """When a second attempt is sent beside the first, where hedges are in force."""
         self.repeats: int | None = None
         """Retries so far in the turn of the group whose attempts a policy makes now."""
         self.when_done: Callable[[], None] | None = None
@@ -528,10 +532,20 @@ class Call:
             self.ledger.budget = budget
             if self.measures is not None:
                 before = self.ledger.attempts[-1] if self.ledger.attempts else None
-                hop = self.open_hop
-                group = self.model_group if hop is None else hop.target
-                self.measures.asked_for_a_retry(self._context, budget.left, group, before, allowed=allowed)
+                self.measures.asked_for_a_retry(self._context, budget.left, self._group_now, before, allowed=allowed)
         return allowed
+
+    @property
+    def _group_now(self) -> str | None:
+        """The group whose turn it is."""
+        hop = self.open_hop
+        return self.model_group if hop is None else hop.target
+
+    def hedge_denied(self) -> None:
+        """A hedge would have been sent, and the budget did not allow it."""
+        self.ledger.hedges_denied += 1
+        if self.measures is not None:
+            self.measures.hedged(self._context, self._group_now, None, "denied")
 
     def lost(self, failure: FailureFacts) -> None:
         """The router goes on without the attempts that are open.
@@ -618,6 +632,7 @@ class Call:
             tuple(ledger.decisions),
             ledger.fallbacks,
             ledger.denied,
+            ledger.hedges_denied,
             Streamed(stream_outcome, ledger.chunks, ledger.first_chunk_ns) if self._streaming else None,
             ledger.cycles,
             ledger.early,

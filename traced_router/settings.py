@@ -115,6 +115,11 @@ class TracedRouterSettings(BaseSettings):
     with ``"*"`` for all others: each seconds, or the fields of a :class:`~traced_router.deadline.Deadline`;
     in the environment as JSON."""
 
+    hedging: bool | float | dict[str, Any] | None = None
+    """Hedges of a router that is built without ``hedging=``: seconds after which every call that may be is sent a
+    second time, or by model group, with ``"*"`` for all others: each seconds, the fields of a
+    :class:`~traced_router.hedging.HedgePolicy`, true or false; in the environment as JSON. Off when not set."""
+
     sampling: float | dict[str, Any] | None = None
     """What :func:`traced_router.configure` keeps of traces: a share, 0 to 1, of those in which nothing went wrong
     and all others; or the fields of :class:`~traced_router.sampling.SamplingOptions`; in the environment as JSON.

@@ -36,6 +36,8 @@ class AttemptSummary:
         finish_reasons: one per choice.
         cost: USD, as litellm computes it.
         cache_hit: whether litellm's cache answered.
+        hedge_role: ``primary`` or ``hedge``, of two that ran beside each other.
+        hedge_outcome: of these, ``won`` or ``lost``.
     """
 
     number: int
@@ -60,6 +62,8 @@ class AttemptSummary:
     finish_reasons: tuple[str, ...] = ()
     cost: float | None = None
     cache_hit: bool = False
+    hedge_role: str | None = None
+    hedge_outcome: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +108,8 @@ class RequestSummary:
         fallback_cycles: hops to a group that had failed this request.
         retry_after_violations: attempts that came earlier than their deployment had asked for.
         retry_budget_left: retries that the budget had left when this request last asked it; ``None`` when it never did.
+        hedges: attempts that were sent beside another one.
+        hedges_denied: those that their budget refused.
     """
 
     operation: str
@@ -141,3 +147,5 @@ class RequestSummary:
     fallback_cycles: int = 0
     retry_after_violations: int = 0
     retry_budget_left: int | None = None
+    hedges: int = 0
+    hedges_denied: int = 0

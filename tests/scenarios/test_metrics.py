@@ -893,6 +893,7 @@ async def test_a_broken_meter_never_reaches_the_caller(provider, router, recorde
     faults = made._traced_router.guard.faults
     harmless = faulty in {
         ("traced_router.cooldowns",),
+        ("traced_router.hedges",),
         ("traced_router.tracing.errors",),
         ("traced_router.live_check.violations",),
     }

@@ -212,6 +212,16 @@ def side_by_side() -> Spec:
     return request(0, 2, first, second, SERVED_MODEL_GROUP="gpt-4o", SERVED_DEPLOYMENT_ID="b", TIME_WASTED=0.5)
 
 
+def hedged() -> Spec:
+    """The second attempt was sent beside the first, and answered."""
+    spec = side_by_side()
+    primary, hedge = (child for child in spec.children if n.DEPLOYMENT_ATTEMPT in child.attributes)
+    primary.attributes |= {n.HEDGE_ROLE: "primary", n.HEDGE_OUTCOME: "lost"}
+    hedge.attributes |= {n.HEDGE_ROLE: "hedge", n.HEDGE_OUTCOME: "won", n.HEDGE_DELAY: 0.5}
+    spec.attributes[n.HEDGES] = 1
+    return spec
+
+
 def empty_listing() -> Spec:
     """The one answer that litellm makes of nothing but failures."""
     spec = request(0, 2, failed(attempt(0.5, 1, 1, 1, "a")))
@@ -434,6 +444,7 @@ SCENARIOS: list[Callable[[], Spec]] = [
     plain,
     retry,
     side_by_side,
+    hedged,
     empty_listing,
     two_fallbacks,
     stream,
@@ -829,6 +840,23 @@ def initial_twice(spec: Spec) -> None:
 @breaks("attempt_reasons", two_fallbacks, REQUEST, "is 'initial'; expected 'fallback'")
 def initial_in_fallback(spec: Spec) -> None:
     spec.children[-1].children[1].attributes[n.DEPLOYMENT_REASON] = "initial"
+
+
+@breaks("hedges", hedged, REQUEST, "is a hedge, but does not run beside a primary")
+def hedge_of_nobody(spec: Spec) -> None:
+    primary = next(child for child in spec.children if child.attributes.get(n.HEDGE_ROLE) == "primary")
+    del primary.attributes[n.HEDGE_ROLE], primary.attributes[n.HEDGE_OUTCOME]
+
+
+@breaks("hedges", hedged, REQUEST, "both 'chat gpt-4o-2024' and its primary have won")
+def both_won(spec: Spec) -> None:
+    primary = next(child for child in spec.children if child.attributes.get(n.HEDGE_ROLE) == "primary")
+    primary.attributes[n.HEDGE_OUTCOME] = "won"
+
+
+@breaks("counts", hedged, REQUEST, "traced_router.hedges is 2, but there are 1 attempts that are a hedge")
+def one_hedge_too_many(spec: Spec) -> None:
+    spec.attributes[n.HEDGES] = 2
 
 
 @breaks("trace_ids", retry, REQUEST, "litellm_trace_id is 't-1', but 't-2' on 'chat gpt-4o-2024'")

@@ -192,8 +192,13 @@ def hop_status(span: Ours) -> Iterator[str]:
         is_last = hop is span.fallbacks[-1]
         if not hop.failed and not is_last:
             yield f"the hop {hop.node.name!r} is UNSET, but another one was tried after it"
-        elif not hop.failed and not left and hop.attempts and hop.attempts[-1].failed:
+        elif not hop.failed and not left and hop.attempts and hop.attempts[-1].failed and not _won(hop):
             yield f"the hop {hop.node.name!r} is UNSET, but its last attempt failed"
+
+
+def _won(hop: Ours) -> bool:
+    """Whether the last attempt of ``hop`` failed beside one that answered."""
+    return any(attempt.text(n.HEDGE_OUTCOME) == _WON for attempt in hop.attempts)
 
 
 # --- attributes in general -------------------------------------------------------------------
@@ -233,6 +238,8 @@ _ENUMS: Final = {
     n.BACKOFF_SOURCE: n.BACKOFF_SOURCES,
     n.FALLBACK_KIND: n.FALLBACK_KINDS,
     n.SAMPLING_REASON: n.SAMPLING_REASONS,
+    n.HEDGE_ROLE: n.HEDGE_ROLES,
+    n.HEDGE_OUTCOME: n.HEDGE_OUTCOMES,
 }
 
 _TIMES: Final = (n.TIME_SELECT, n.TIME_PROVIDER, n.TIME_BACKOFF, n.TIME_CONSUMER, n.TIME_OVERHEAD)
@@ -265,6 +272,10 @@ _AT_LEAST_ZERO: Final = frozenset(
         n.GEN_AI_TIME_TO_FIRST_CHUNK,
         n.BACKOFF_RETRY_AFTER,
         n.SAMPLING_WEIGHT,
+        n.HEDGES,
+        n.HEDGES_DENIED,
+        n.HEDGE_DELAY,
+        n.HEDGE_ESTIMATED_COST,
     }
 )
 
@@ -410,6 +421,9 @@ _ENDINGS: Final = {
 def counts(span: Ours) -> Iterator[str]:
     """§1 (3), §2 request: attempts, retries and fallbacks are the numbers of their spans."""
     retries = sum(attempt.text(n.DEPLOYMENT_REASON) == "retry" for attempt in span.all_attempts)
+    hedges = sum(attempt.text(n.HEDGE_ROLE) == n.HEDGE for attempt in span.all_attempts)
+    if hedges != (span.number(n.HEDGES) or 0):
+        yield f"{n.HEDGES} is {span.number(n.HEDGES)}, but there are {hedges} attempts that are a hedge"
     for key, count, what in (
         (n.ATTEMPTS, len(span.all_attempts), "attempt spans"),
         (n.RETRIES, retries, "attempts that are a retry"),
@@ -461,6 +475,22 @@ def _overlaps(attempt: Ours, hop: Ours) -> bool:
     """Whether ``attempt`` starts while an earlier one of its hop runs."""
     earlier = hop.attempts[: hop.attempts.index(attempt)]
     return any(a.node.end_ns is None or a.node.end_ns > attempt.node.start_ns for a in earlier)
+
+
+def hedges(span: Ours) -> Iterator[str]:
+    """§2, hedges: one runs beside the attempt before it, its primary, and of the two at most one wins."""
+    for hop in span.hops:
+        for index, attempt in enumerate(hop.attempts):
+            if attempt.text(n.HEDGE_ROLE) != n.HEDGE:
+                continue
+            pair = hop.attempts[max(0, index - 1) : index + 1]
+            if [one.text(n.HEDGE_ROLE) for one in pair] != [n.PRIMARY, n.HEDGE] or not _overlaps(attempt, hop):
+                yield f"{attempt.node.name!r} is a hedge, but does not run beside a primary"
+            elif [one.text(n.HEDGE_OUTCOME) for one in pair] == [_WON, _WON]:
+                yield f"both {attempt.node.name!r} and its primary have won"
+
+
+_WON: Final = "won"
 
 
 def trace_ids(span: Ours) -> Iterator[str]:
@@ -852,6 +882,7 @@ RULES: Final[tuple[tuple[Rule, tuple[str, ...]], ...]] = (
     (attempts_in_hop, (n.REQUEST,)),
     (fallback_depths, (n.REQUEST,)),
     (attempt_reasons, (n.REQUEST,)),
+    (hedges, (n.REQUEST,)),
     (trace_ids, (n.REQUEST,)),
     (fallback_chain, (n.REQUEST,)),
     (outcome, (n.REQUEST,)),
