@@ -168,9 +168,12 @@ async def test_the_delay_is_what_most_attempts_take(call, clock):
 
 async def test_policies_without_end_are_forgotten(call, clock):
     hedging = Hedging(clock)
-    for number in range(_hedging._MAX_BUDGETS + 1):
+    for number in range(_hedging._MAX_BUDGETS):
         hedging.race(call, f"g{number}", HedgePolicy(delay=1), "chat")
 
+    hedging.race(call, "g0", HedgePolicy(delay=1), "chat")
+    assert len(hedging._budgets) == _hedging._MAX_BUDGETS
+    hedging.race(call, "another", HedgePolicy(delay=1), "chat")
     assert len(hedging._budgets) == 1
 
 

@@ -59,10 +59,10 @@ class Hedging:
     def race(self, call: Call, group: str, policy: HedgePolicy, kind: object) -> "Race":
         """One call's attempt in ``group``; ``kind`` tells apart what takes differently long."""
         with self._lock:
-            if len(self._budgets) >= _MAX_BUDGETS:
-                self._budgets.clear()
             budget = self._budgets.get((group, policy))
             if budget is None:
+                if len(self._budgets) >= _MAX_BUDGETS:
+                    self._budgets.clear()
                 budget = RetryBudget(ratio=policy.ratio, per_second=policy.per_second, clock=self.clock)
                 self._budgets[group, policy] = budget
             window = self._windows.of((group, kind))
