@@ -34,7 +34,7 @@ test: $(VENV)/.test ## the tests, warnings as errors, 100 % branch coverage
 e2e: $(VENV)/.e2e .venv-e2e-phoenix/.ready ## a real Phoenix and a real Prometheus read what the router sends
 	$(PY) -m pytest tests/e2e $(ARGS)
 
-demo: $(VENV)/.core ## fake providers on loopback, eleven telling calls, their traces
+demo: $(VENV)/.core ## fake providers on loopback, twelve telling calls, their traces
 	@$(VENV)/bin/traced-router demo $(ARGS)
 
 check: $(VENV)/.dev ## lint, format and types, all strict

@@ -29,6 +29,8 @@ def test_the_demo_tells_every_story_in_plain_text_when_it_is_piped(capsys: pytes
     assert "\x1b" not in said
     for outcome in ("ok_after_retry", "ok_after_fallback", "cancelled", "abandoned", "error", "cooldown!"):
         assert outcome in said
+    assert "mini-a  initial  primary lost  cancelled" in said
+    assert "mini-b  initial  hedge won" in said
 
 
 def test_the_demo_prints_its_spans_as_json(capsys: pytest.CaptureFixture[str]):

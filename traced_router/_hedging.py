@@ -150,6 +150,8 @@ class Entrant:
         attempt.hedge = self
         if not self.begun.done():
             self.begun.set_result(None)
+            if self.role == n.PRIMARY:
+                self._race.starts()
 
     def answered(self) -> None:
         """It has an answer."""
@@ -246,6 +248,10 @@ class Race:
         self.primary.stands(self)
         return self
 
+    def starts(self) -> None:
+        """The primary calls its provider: from here on the time counts."""
+        self._started = self._hedging.clock()
+
     def finish(self, winner: Entrant) -> None:
         """``winner`` has an answer: the other one gets no further."""
         if self.winner is not None:
@@ -295,9 +301,10 @@ class Race:
         return task
 
     async def _is_late(self, first: "asyncio.Future[Any]", delay: float) -> bool:
-        """Whether the primary has called its provider, and has no answer, ``delay`` seconds after it started."""
-        await asyncio.wait({first}, timeout=delay)
+        """Whether the primary has called its provider, and has no answer ``delay`` seconds later."""
         await asyncio.wait({first, self.primary.begun}, return_when=asyncio.FIRST_COMPLETED)
+        if not first.done():
+            await asyncio.wait({first}, timeout=delay)
         return not first.done()
 
     async def _others(self, router: Any, kwargs: Mapping[str, Any]) -> dict[str, Any] | None:

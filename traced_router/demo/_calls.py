@@ -109,6 +109,14 @@ async def _race(router: Any, provider: FakeProvider) -> None:
     await router.abatch_completion_fastest_response(model="gpt-4o-mini, long-context", messages=MESSAGES)
 
 
+async def _hedged(router: Any, provider: FakeProvider) -> None:
+    provider.script("mini-a", [Answer("slow", delay=0.6)])  # the session's own deployment
+    provider.script("mini-b", [Answer("fast", delay=0.05)])
+    await router.acompletion(
+        "gpt-4.1-mini", MESSAGES, hedging=0.1, routing_strategy="bounded-hash", litellm_session_id="sea"
+    )
+
+
 async def _falls_back(router: Any, provider: FakeProvider) -> None:
     provider.script("gpt-east", [ServerError(500)] * 2)
     provider.script("gpt-west", [ServerError(500)] * 2)
@@ -132,6 +140,7 @@ STORIES: Final = (
     Story("A rate limit, the wait that the provider asked for, and a second attempt", _rate_limited),
     Story("A prompt too long for one group goes to another", _context_window),
     Story("A race between two groups: the slower call is cancelled", _race),
+    Story("A hedge: where the first attempt takes long, a second one is sent to another deployment", _hedged),
     Story("A caller that does not wait", _cancelled),
     Story("A stream that dies before it says anything is taken over", _stream_dies),
     Story("A group that fails, first one order and then the next, and the group after it", _falls_back),

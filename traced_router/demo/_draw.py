@@ -118,6 +118,8 @@ def _count(number: int, what: str) -> str:
 
 def _attempt(has: Mapping[str, Any], ink: Ink) -> list[str]:
     words = [str(has.get(n.DEPLOYMENT_ID, "?")), str(has[n.DEPLOYMENT_REASON])]
+    if n.HEDGE_ROLE in has:
+        words.append(f"{has[n.HEDGE_ROLE]} {has[n.HEDGE_OUTCOME]}")
     if n.ERROR_TYPE in has:
         status = f" {has[n.HTTP_STATUS]}" if n.HTTP_STATUS in has else ""
         words.append(ink.bad(f"{has[n.ERROR_TYPE]}{status}"))
