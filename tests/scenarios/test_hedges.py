@@ -218,7 +218,7 @@ async def test_a_primary_that_fails_loses(provider, hedged, recorder):
     call = asyncio.ensure_future(hedged(num_retries=2).acompletion("gpt-4o", MESSAGES))
     await held.reached()
     gate.open()
-    await _until(lambda: any(n.status == "ERROR" for t in recorder.trees() for n in t.walk()))
+    await _until_failed(recorder)
     held.open()
     await call
 
@@ -241,7 +241,7 @@ async def test_a_hedge_that_fails_loses(provider, hedged, recorder):
     provider.script("dep-b", [ServerError()])
 
     call = asyncio.ensure_future(hedged(num_retries=2).acompletion("gpt-4o", MESSAGES))
-    await _until(lambda: any(n.status == "ERROR" for t in recorder.trees() for n in t.walk()))
+    await _until_failed(recorder)
     gate.open()
     await call
 
@@ -265,7 +265,7 @@ async def test_where_both_fail_the_primary_s_error_counts_and_litellm_goes_on(pr
 
     once = HedgePolicy(delay=0.01, ratio=0, per_second=0.1)
     call = asyncio.ensure_future(hedged(num_retries=1, hedging=once).acompletion("gpt-4o", MESSAGES))
-    await _until(lambda: any(n.status == "ERROR" for t in recorder.trees() for n in t.walk()))
+    await _until_failed(recorder)
     gate.open()
     await call
 
@@ -291,7 +291,7 @@ async def test_where_both_fail_the_caller_gets_the_primary_s_error(provider, hed
     provider.script("dep-b", [ServerError(500, "from b")])
 
     call = asyncio.ensure_future(hedged().acompletion("gpt-4o", MESSAGES))
-    await _until(lambda: any(n.status == "ERROR" for t in recorder.trees() for n in t.walk()))
+    await _until_failed(recorder)
     gate.open()
     with pytest.raises(litellm.ServiceUnavailableError, match="from a"):
         await call
@@ -306,6 +306,10 @@ async def test_an_error_that_comes_soon_is_litellm_s_to_retry(provider, hedged, 
 
     assert provider.hits() == 2
     assert recorder.tree().attributes["traced_router.outcome"] == "ok_after_retry"
+
+
+async def _until_failed(recorder, attempts=1):
+    await _until(lambda: sum(n.status == "ERROR" for t in recorder.trees() for n in t.walk()) >= attempts)
 
 
 async def _until(holds):
@@ -450,7 +454,7 @@ async def test_a_stream_that_dies_before_its_content_loses(provider, hedged, rec
     call = asyncio.ensure_future(chat(hedged()))
     await held.reached()
     gate.open()
-    await _until(lambda: any(n.status == "ERROR" for t in recorder.trees() for n in t.walk()))
+    await _until_failed(recorder)
     held.open()
     stream = await call
     text = "".join([chunk.choices[0].delta.content or "" async for chunk in stream])
@@ -480,7 +484,7 @@ async def test_a_stream_that_dies_falls_back_as_ever(provider, hedged, recorder,
 
     call = asyncio.ensure_future(chat(made))
     if hedging is SOON:
-        await _until(lambda: any(n.status == "ERROR" for t in recorder.trees() for n in t.walk()))
+        await _until_failed(recorder)
     gate.open()
     stream = await call
     text = "".join([chunk.choices[0].delta.content or "" async for chunk in stream])
@@ -712,7 +716,7 @@ async def test_a_hedge_that_fails_in_a_fallback_does_not_fail_it(provider, hedge
 
     call = asyncio.ensure_future(made.acompletion("first", MESSAGES))
     await _until(lambda: provider.hits("dep-b") == 1)
-    await _until(lambda: sum(n.status == "ERROR" for t in recorder.trees() for n in t.walk()) >= 2)
+    await _until_failed(recorder, 2)
     gate.open()
     await call
 
