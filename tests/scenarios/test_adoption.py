@@ -56,6 +56,7 @@ def test_the_signature_is_litellm_s_and_ours():
         "redactor",
         "retrying",
         "deadline",
+        "hedging",
     ]  # fmt: skip
     assert all(ours[name].kind is inspect.Parameter.KEYWORD_ONLY for name in set(ours) - set(theirs))
 
