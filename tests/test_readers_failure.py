@@ -477,6 +477,11 @@ def test_exceptions_that_raise() -> None:
     assert failure(Sulkier()) == FailureFacts("Sulkier")
 
 
+@pytest.mark.parametrize("base", [ValueError, Sulkier, asyncio.CancelledError])
+def test_a_long_name_is_cut(base: type[BaseException]) -> None:
+    assert failure(type("x" * 1100, (base,), {})()).error_type == "x" * 1024
+
+
 def test_a_fault_in_here_is_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_read_failure, "_failure", None)
     assert failure(ValueError("m")) == FailureFacts("ValueError", "other")

@@ -388,7 +388,7 @@ class Meter:
             measures.tokens.record(answer.input_tokens, measures.tokens.of(*who, "input"), context)
         if answer.output_tokens is not None:
             measures.tokens.record(answer.output_tokens, measures.tokens.of(*who, "output"), context)
-        if answered_ns is not None and self.predicted:
+        if answered_ns is not None and self.predicted is not None and self.predicted >= SECONDS:  # a nanosecond
             ratio = answered_ns * SECONDS / self.predicted
             measures.prediction.record(ratio, measures.prediction.of(self.group, self.strategy), context)
 

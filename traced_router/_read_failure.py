@@ -54,13 +54,13 @@ def failure(
     try:
         return _failure(exc, outer, now)
     except Exception:  # noqa: BLE001  # an exception can have any properties
-        return FailureFacts(error_type=type(exc).__name__)
+        return FailureFacts(error_type=_named(exc))
 
 
 def _failure(exc: BaseException, outer: BaseException | None, now: Callable[[], float]) -> FailureFacts:
     root = _root(exc)
     if isinstance(root, CancelledError):
-        return FailureFacts(type(root).__name__, "cancelled")
+        return FailureFacts(_named(root), "cancelled")
     chain = list(_chain(root, outer))
     settled = _settled(chain)
     if settled is None and (lost := mapped_from(root)) is not None:
@@ -69,11 +69,15 @@ def _failure(exc: BaseException, outer: BaseException | None, now: Callable[[], 
         settled = _settled(chain)
     status = _status(root, chain, settled)
     return FailureFacts(
-        error_type=text(type(root).__name__) or "Exception",
+        error_type=_named(root),
         category=_category(chain, settled, status),
         status_code=status,
         retry_after=_retry_after(chain, now),
     )
+
+
+def _named(error: BaseException) -> str:
+    return text(type(error).__name__) or "Exception"
 
 
 # --- the chain -------------------------------------------------------------------------------

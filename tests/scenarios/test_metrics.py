@@ -176,7 +176,7 @@ def _attempt(count: Callable[..., None], attempt: Node, before: Node | None, str
         for key, type_ in ((n.GEN_AI_INPUT_TOKENS, "input"), (n.GEN_AI_OUTPUT_TOKENS, "output")):
             if key in said:
                 count("gen_ai.client.token.usage", keys(**who, type=type_), said[key])
-    if said.get(n.ATTEMPT_PREDICTED_SECONDS) and error is None:
+    if said.get(n.ATTEMPT_PREDICTED_SECONDS, 0.0) >= 1e-9 and error is None:
         count("traced_router.prediction.ratio", keys(group=said[n.DEPLOYMENT_MODEL_GROUP], strategy=strategy))
     if n.ATTEMPT_COST in said:
         kind = "served" if served else "wasted"
@@ -577,7 +577,7 @@ async def test_a_forecast_and_what_came(provider, made, recorder, waits):
     assert point.sum == pytest.approx(recorder.tree().children[-1].seconds / 0.5)
 
 
-@pytest.mark.parametrize("seconds", [None, 0.0, -1.0])
+@pytest.mark.parametrize("seconds", [None, 0.0, 1e-320, -1.0])
 async def test_no_forecast(provider, made, recorder, seconds):
     await chat(made(deployment(provider, "dep-a"), routing_strategy=Forecast(seconds)))
 
