@@ -9,8 +9,8 @@ errors, refusals, broken connections, streams that die. Every span goes through 
 counts, every request through a live check, every measurement to a meter.
 
 It fails, and says so, when a span that started did not end or was not exported, when a request has no span of its own,
-when something is in flight or calls are kept alive after the end, when tracing had a fault, when a trace broke its
-contract, or when memory or descriptors grew.
+when providers were asked more often than there were attempts, when something is in flight or calls are kept alive after
+the end, when tracing had a fault, when a trace broke its contract, or when memory or descriptors grew.
 """
 
 # litellm is typed in part; mypy, strict too, watches where that spreads.
@@ -99,9 +99,10 @@ def _provide(pipe: Connection, seed: int) -> None:
         made.append(provider.deployment("vectors", group="vectors", model="openai/text-embedding-3-small"))
         pipe.send(made)
         while not pipe.poll(0.1):
-            provider.clear()
             for name in names:
                 provider.default(name, rng.choice(WEATHER))
+        with contextlib.suppress(OSError):  # nobody asks any more
+            pipe.send(provider.hits())
 
 
 # --- what is counted -----------------------------------------------------------------------------
@@ -112,7 +113,7 @@ class Counting(SpanProcessor, SpanExporter):
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self.started = self.ended = self.exported = self.requests = 0
+        self.started = self.ended = self.exported = self.requests = self.attempts = 0
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:  # noqa: ARG002  # the SDK's signature
         """A span has started."""
@@ -129,6 +130,7 @@ class Counting(SpanProcessor, SpanExporter):
         with self._lock:
             self.exported += len(spans)
             self.requests += sum("traced_router.streaming" in (span.attributes or {}) for span in spans)
+            self.attempts += sum("litellm.deployment.attempt" in (span.attributes or {}) for span in spans)
         return SpanExportResult.SUCCESS
 
     def shutdown(self) -> None:
@@ -270,6 +272,7 @@ class Result:
     calls_per_second: float
     requests: int
     request_spans: int
+    attempts: int
     spans_started: int
     spans_ended: int
     spans_exported: int
@@ -285,14 +288,15 @@ class Result:
     violations: Mapping[str, int]
     outcomes: Mapping[str, int]
 
-    def problems(self) -> list[str]:
-        """Why it failed; nothing when it did not."""
+    def problems(self, wire_hits: int) -> list[str]:
+        """Why it failed; nothing when it did not. An attempt that was cancelled may not have come to its provider."""
         broken = {rule: count for rule, count in self.violations.items() if rule not in CONDUCT}
         grown = self.bytes_grown > BYTES_AT_LEAST and self.bytes_per_call > BYTES_PER_CALL
         found = {
             f"{self.spans_started} spans started, {self.spans_ended} ended": self.spans_started != self.spans_ended,
             f"{self.spans_ended} spans ended, {self.spans_exported} exported": self.spans_ended != self.spans_exported,
             f"{self.requests} requests, {self.request_spans} spans of them": self.requests != self.request_spans,
+            f"{wire_hits} requests reached a provider, {self.attempts} attempts": wire_hits > self.attempts,
             f"{self.in_flight:g} attempts in flight": self.in_flight != 0,
             f"alive: {dict(self.alive)}": self.alive.get("Call", 0) > ALIVE,
             f"{self.tracing_errors:g} faults of tracing": self.tracing_errors != 0,
@@ -346,6 +350,7 @@ async def _soak(deployments: Sequence[Any], seconds: float) -> Result:
         calls_per_second=traffic.requests / took,
         requests=traffic.requests,
         request_spans=counting.requests,
+        attempts=counting.attempts,
         spans_started=counting.started,
         spans_ended=counting.ended,
         spans_exported=counting.exported,
@@ -381,6 +386,8 @@ def main() -> int:
         deployments = here.recv()
         logging.disable(logging.CRITICAL)  # litellm logs every failure, and all of this is failures
         result = asyncio.run(_soak(deployments, seconds))
+        here.send("enough")
+        wire_hits: int = here.recv()
     finally:
         here.close()
         providers.join()
@@ -388,10 +395,11 @@ def main() -> int:
     print(f"seed {SEED}, {CALLERS} callers, {versions | {'python': platform.python_version()}}")
     for name, value in asdict(result).items():
         print(f"{name:<22} {value:.3f}" if isinstance(value, float) else f"{name:<22} {value}")
-    problems = result.problems()
+    print(f"{'wire_hits':<22} {wire_hits}")
+    problems = result.problems(wire_hits)
     print("\n".join(f"FAILED: {problem}" for problem in problems) or "nothing lost, nothing grown")
     chosen.out.mkdir(parents=True, exist_ok=True)
-    written = {"seed": SEED, "versions": versions, "problems": problems, **asdict(result)}
+    written = {"seed": SEED, "versions": versions, "problems": problems, "wire_hits": wire_hits, **asdict(result)}
     (chosen.out / "soak.json").write_text(json.dumps(written, indent=2) + "\n")
     return 1 if problems else 0
 

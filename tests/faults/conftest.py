@@ -22,6 +22,9 @@ from traced_router.strategy import Decision
 from traced_router.testing import FakeProvider, Recorder, check_trace
 
 _CALLBACKS = ("callbacks", "success_callback", "failure_callback", "_async_success_callback", "_async_failure_callback")
+FIGURES = pytest.StashKey[collections.Counter[str]]()
+"""How often what was done; said when the tests are over."""
+
 _LITELLM_S_THREADS = ("ThreadPoolExecutor", "asyncio_", "litellm-logging", "AnyIO worker")
 _TRACING = ("opentelemetry", "traced_router")
 
@@ -53,9 +56,10 @@ class Books:
 class World:
     """Routers over one provider, and what is known of them."""
 
-    def __init__(self, provider: FakeProvider, recorder: Recorder) -> None:
+    def __init__(self, provider: FakeProvider, recorder: Recorder, figures: collections.Counter[str]) -> None:
         self.provider = provider
         self.recorder = recorder
+        self.figures = figures
         self.books = Books()
         self.breaks_tracing = False
         """Whether something of ours fails: our guard says so, and counts it."""
@@ -90,6 +94,12 @@ class World:
             (router.retire if hasattr(router, "retire") else router.discard)()
         self._made.clear()
 
+    def attempts(self) -> int:
+        """Attempts in all traces; as many as requests came in, if none was cancelled on its way."""
+        found = sum("litellm.deployment.attempt" in (span.attributes or {}) for span in self.recorder.spans())
+        self.figures["attempts counted against hits"] += found
+        return found
+
     def check(self) -> None:
         """Nothing is left of what has been done so far; can be asked as often as one likes."""
         assert [span for span in self.recorder.open_spans() if span not in self.lost] == []
@@ -99,9 +109,18 @@ class World:
         metrics = self.recorder.metrics()
         assert [point for point in metrics.get("traced_router.inflight", ()) if point.value] == []
         assert self.breaks_tracing or "traced_router.tracing.errors" not in metrics
+        self.figures["checks that nothing is left"] += 1
         if not self.breaks_trees:
             for spans in self.recorder.traces():
+                self.figures["traces held against the contract"] += 1
                 assert [str(violation) for violation in check_trace(spans)] == []
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """The figures, as the page about faults has them."""
+    figures = config.stash.get(FIGURES, collections.Counter())
+    for what, times in sorted(figures.items()):
+        terminalreporter.write_line(f"{times:>8,} {what}")
 
 
 @pytest.fixture
@@ -111,10 +130,15 @@ def provider() -> Iterator[FakeProvider]:
 
 
 @pytest.fixture
-def world(provider: FakeProvider, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+def world(
+    provider: FakeProvider,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+) -> Iterator[World]:
     caplog.set_level(logging.WARNING)
     monkeypatch.setattr(litellm, "cache", litellm.cache)
-    made = World(provider, Recorder())
+    made = World(provider, Recorder(), request.config.stash.setdefault(FIGURES, collections.Counter()))
     gc.freeze()  # litellm is a million objects: what is collected below is this test's
     threads = set(threading.enumerate())
     callbacks = {name: list(getattr(litellm, name)) for name in _CALLBACKS}

@@ -19,7 +19,7 @@ import litellm
 import pytest
 import tenacity
 
-from traced_router import Deadline, RetryPolicy
+from traced_router import Deadline, HedgePolicy, RetryPolicy
 from traced_router.testing import Answer, DieMidStream, RateLimited, ServerError
 
 MESSAGES = [{"role": "user", "content": "hi"}]
@@ -146,6 +146,18 @@ TENACITY = tenacity.AsyncRetrying(
 )
 DEADLINE = Deadline(total=600.0, first_chunk=500.0)
 
+HEDGES = HedgePolicy(delay=0.0, per_second=1000.0)
+
+
+async def hedged(router: Any) -> None:
+    await router.acompletion("h", MESSAGES, hedging=HEDGES)
+
+
+async def read_hedged(router: Any) -> None:
+    async for _ in await router.acompletion("h", MESSAGES, stream=True, hedging=HEDGES):
+        pass
+
+
 CALLS = {
     "chat": (answer, []),
     "an embedding": (embed, []),
@@ -171,6 +183,8 @@ CALLS = {
     "a deadline": (by(answer, deadline=DEADLINE), [ServerError()]),
     "a deadline's fallback": (by(answer, deadline=DEADLINE), [ServerError()] * 2),
     "a deadline's stream": (by(read, deadline=DEADLINE), [DieMidStream(0)] * 2),
+    "a hedge": (hedged, []),
+    "a hedged stream": (read_hedged, []),
     "a policy within a deadline": (by(answer, retrying=POLICY, deadline=DEADLINE), [RateLimited(retry_after=1)] * 2),
 }
 TOGETHER = {
@@ -178,6 +192,7 @@ TOGETHER = {
     "a batch of many": members,
     "the fastest of two": fastest,
     "the queue": queued,
+    "a hedge": hedged,
     "a policy's batch": by(batch, retrying=POLICY, deadline=DEADLINE),
 }
 
@@ -186,6 +201,8 @@ def deployments(provider: Any) -> list[Any]:
     return [
         provider.deployment("dep-a", group="a"),
         provider.deployment("dep-b", group="b"),
+        provider.deployment("dep-h", group="h"),
+        provider.deployment("dep-i", group="h"),
         provider.deployment("dep-e", group="e", model="openai/text-embedding-3-small"),
     ]
 
@@ -208,6 +225,7 @@ async def test_cancelled(world, provider, name):
         gc.collect(1)
         if suspensions < k:
             break
+        world.figures["calls cancelled at an await"] += 1
         assert how == "CancelledError" or suspensions > k  # litellm may catch it, and go on; with plain Router, too
         world.check()
         world.recorder.clear()
@@ -234,6 +252,7 @@ def test_destroyed(world, provider, name):
         gc.collect()
         if suspensions < k:
             break
+        world.figures["calls destroyed at an await"] += 1
         assert how == "DestroyedError"
         world.check()
         world.recorder.clear()
@@ -293,6 +312,7 @@ async def test_cancelled_at_every_turn_of_the_loop(world, stubbed, name):
         ends.append("CancelledError" if task.cancelled() else type(task.exception()).__name__)
         while left := asyncio.all_tasks() - {asyncio.current_task()}:
             await asyncio.wait(left)
+        world.figures["calls cancelled at a turn of the loop"] += 1
         world.check()
         world.recorder.clear()
 

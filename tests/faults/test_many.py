@@ -29,13 +29,14 @@ ARGUMENTS = {"num_retries": 1, "retry_after": 0, "fallbacks": [{"a": ["b"]}], "d
 class Chaos:
     """A provider whose mood depends on the call alone: its number, and how often it was asked."""
 
-    def __init__(self):
+    def __init__(self, seed=0):
+        self._seed = seed
         self.asked = {}
 
     async def __call__(self, **kwargs):
         number = kwargs["seed"]
         self.asked[number] = self.asked.get(number, 0) + 1
-        rng = random.Random(number * 10 + self.asked[number])
+        rng = random.Random(f"{self._seed} {number} {self.asked[number]}")
         for _ in range(rng.randrange(4)):
             await asyncio.sleep(0)
         mood = rng.random()
@@ -49,7 +50,8 @@ class Chaos:
 
 
 @pytest.mark.usefixtures("soon", "no_task_left")
-async def test_a_thousand_calls_at_once(world, stubbed):
+@pytest.mark.parametrize("seed", [0, 1])
+async def test_a_thousand_calls_at_once(world, stubbed, seed):
     """Every tenth is cancelled after a few turns of the loop."""
 
     async def one(router, number):
@@ -66,7 +68,8 @@ async def test_a_thousand_calls_at_once(world, stubbed):
 
     seen = []
     for make in (world.plain, world.traced):
-        stubbed(Chaos())
+        chaos = Chaos(seed)
+        stubbed(chaos)
         router = make(*deployments(world.provider), **ARGUMENTS)
         seen.append(await asyncio.gather(*(one(router, number) for number in range(1000))))
     plain, traced = seen
@@ -78,24 +81,31 @@ async def test_a_thousand_calls_at_once(world, stubbed):
     assert len(trees) == 1000
     outcomes = {tree.attributes["traced_router.outcome"] for tree in trees}
     assert outcomes == {"ok", "ok_after_retry", "ok_after_fallback", "error", "cancelled"}
+    assert world.attempts() == sum(chaos.asked.values())
 
 
 @pytest.mark.usefixtures("soon")
 def test_ten_event_loops(world, stubbed):
     """Of one router, each in a thread of its own."""
-    stubbed(Chaos())
-    router = world.traced(*deployments(world.provider), **ARGUMENTS)
+    seen = []
+    for make in (world.plain, world.traced):
+        stubbed(Chaos())
+        router, outcomes = make(*deployments(world.provider), **ARGUMENTS), {}
 
-    async def calls(first):
-        made = (router.acompletion("a", MESSAGES, seed=first + n) for n in range(20))
-        await asyncio.gather(*made, return_exceptions=True)
+        async def calls(first, router=router, outcomes=outcomes):
+            made = (router.acompletion("a", MESSAGES, seed=first + n) for n in range(20))
+            ends = await asyncio.gather(*made, return_exceptions=True)
+            outcomes[first] = [type(end) if isinstance(end, Exception) else end.id for end in ends]
 
-    threads = [threading.Thread(target=asyncio.run, args=(calls(1000 * n),)) for n in range(10)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+        threads = [threading.Thread(target=asyncio.run, args=(calls(1000 * n),)) for n in range(10)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        seen.append(outcomes)
+    plain, traced = seen
 
+    assert traced == plain
     assert len(world.recorder.trees()) == 200
 
 
@@ -224,6 +234,7 @@ async def test_a_stream_left(world, state):
                 ends[leave.__name__] = type(error)
             stream = None
             gc.collect(1)
+            world.figures["streams left"] += 1
         seen.append(ends)
     plain, traced = seen
 

@@ -46,6 +46,26 @@ FORK_AND_EXIT = """
         assert os.waitpid(child, 0)[1] == 0
         asyncio.run(open_streams())
 """
+FORK_WITH_AN_OPEN_STREAM = """
+    import logging
+
+    logging.getLogger("asyncio").disabled = True  # its loop ends with tasks of litellm's in it, on 1.95
+    router = made()
+    loop = asyncio.new_event_loop()
+    stream = loop.run_until_complete(router.acompletion("gpt-4o", MESSAGES, stream=True))
+    loop.run_until_complete(anext(stream))
+    child = os.fork()
+    if not child:
+        asyncio.run(router.acompletion("gpt-4o", MESSAGES))
+        sys.exit()  # with the stream, which is its parent's
+    assert os.waitpid(child, 0)[1] == 0
+
+    async def rest():
+        assert [chunk.choices[0].delta.content async for chunk in stream] == ["two ", "three", None]
+
+    loop.run_until_complete(rest())
+    loop.close()
+"""
 SPAWN = """
     import multiprocessing
 
@@ -62,6 +82,7 @@ SPAWN = """
 SPANS = ["chat gpt-4o-2024-08-06", "router.chat gpt-4o", "router.select gpt-4o"]
 
 
+@pytest.mark.timeout(200)  # litellm is imported twice
 @pytest.mark.parametrize(
     ("script", "calls"),
     [
@@ -69,6 +90,12 @@ SPANS = ["chat gpt-4o-2024-08-06", "router.chat gpt-4o", "router.select gpt-4o"]
             FORK_AND_EXIT,
             6,
             id="forks, and ends with open streams",
+            marks=pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork"),
+        ),
+        pytest.param(
+            FORK_WITH_AN_OPEN_STREAM,
+            2,
+            id="forks with an open stream",
             marks=pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork"),
         ),
         pytest.param(SPAWN, 2, id="spawns"),
@@ -81,7 +108,7 @@ def test_a_process_that(provider, tmp_path, script, calls):
     environment = {**os.environ, "DEPLOYMENTS": json.dumps([provider.deployment("dep-a")]), "PYTHONWARNINGS": "ignore"}
     environment["PYTHONPATH"] = os.pathsep.join(sys.path)
     done = subprocess.run(
-        [sys.executable, str(file)], env=environment, capture_output=True, text=True, check=False, timeout=50
+        [sys.executable, str(file)], env=environment, capture_output=True, text=True, check=False, timeout=180
     )
 
     said = [line for line in done.stderr.splitlines() if " - LiteLLM" not in line]

@@ -140,6 +140,32 @@ async def test_a_vocabulary_that(world, mirror, monkeypatch):
     assert await seen_by_callers(made, world.provider) == plain
 
 
+# --- hooks -------------------------------------------------------------------------------------
+
+HOOKS = {
+    "is told, and raises": {"on_request_end": raising},
+    "is told, and says no mapping": {"on_request_end": lambda _summary: [("a", 1)]},
+    "is told, and says objects": {"on_request_end": lambda _summary: {"o": object(), "": 1, "n": None}},
+    "is told, and never stops": {"on_request_end": lambda _summary: Unending(k=1)},
+    "is told, and asks for spans": {"on_request_end": lambda _summary: {"traced_router.outcome": "ok"}},
+    "redacts, and raises": {"redactor": raising},
+    "redacts, and says nothing": {"redactor": lambda _messages: None},
+    "redacts, and says objects": {"redactor": lambda _messages: [object()]},
+    "redacts in place": {"redactor": lambda messages: messages.clear()},
+}
+
+
+@pytest.mark.usefixtures("soon", "no_task_left")
+@pytest.mark.parametrize("hook", HOOKS)
+async def test_a_hook_that(world, hook):
+    world.breaks_tracing = True
+    plain = await seen_by_callers(world.plain(*deployments(world.provider), **ARGUMENTS), world.provider)
+    settings = {"capture_content": "SPAN_ONLY"}
+    made = world.traced(*deployments(world.provider), settings=settings, **HOOKS[hook], **ARGUMENTS)
+
+    assert await seen_by_callers(made, world.provider) == plain
+
+
 # --- litellm's callbacks -----------------------------------------------------------------------
 
 

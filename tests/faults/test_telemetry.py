@@ -8,7 +8,9 @@ import socket
 import threading
 import time
 
+import litellm
 import pytest
+import traced_router_strategies
 from opentelemetry.sdk.trace import SpanProcessor
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON, Sampler
@@ -48,6 +50,8 @@ async def as_plain(world):
         provider.default("dep-a", Answer("one two"))
         outcomes.append(await seen_by_callers(make(*deployments(provider), **ARGUMENTS), provider))
     assert outcomes[0] == outcomes[1]
+    if not world.breaks_trees:
+        assert world.attempts() == provider.hits()
 
 
 # --- exporters ---------------------------------------------------------------------------------
@@ -58,6 +62,7 @@ class Exporter(SpanExporter):
 
     def __init__(self, way):
         self._way = way
+        self.names = []
         self.goes_on = threading.Event()
 
     def export(self, spans):
@@ -65,7 +70,8 @@ class Exporter(SpanExporter):
             raise RuntimeError
         if self._way == "fails":
             return SpanExportResult.FAILURE
-        self.goes_on.wait()
+        self.goes_on.wait(0.01 if self._way == "is slow" else None)
+        self.names += [span.name for span in spans]
         return SpanExportResult.SUCCESS
 
     def shutdown(self):
@@ -73,7 +79,7 @@ class Exporter(SpanExporter):
 
 
 @pytest.mark.usefixtures("soon", "no_task_left")
-@pytest.mark.parametrize("way", ["raises", "fails", "hangs"])
+@pytest.mark.parametrize("way", ["raises", "fails", "is slow", "hangs"])
 async def test_an_exporter_that(world, way):
     """Behind a queue of two spans, which is full at once."""
     world.exporter_complains = True
@@ -86,10 +92,32 @@ async def test_an_exporter_that(world, way):
 
 
 @pytest.mark.usefixtures("soon", "no_task_left")
-async def test_an_exporter_that_raises_in_the_caller_s_thread(world):
+@pytest.mark.parametrize("way", ["raises", "fails", "is slow"])
+async def test_in_the_caller_s_thread_an_exporter_that(world, way):
     world.exporter_complains = True
-    world.recorder.provider.add_span_processor(SimpleSpanProcessor(Exporter("raises")))
+    world.recorder.provider.add_span_processor(SimpleSpanProcessor(Exporter(way)))
     await as_plain(world)
+
+
+@pytest.mark.usefixtures("soon", "no_task_left")
+async def test_an_exporter_that_is_back_after_a_minute(world, stubbed):
+    """Which is ten calls a second of three spans: the SDK's queue of 2,048 holds them, and none is lost."""
+
+    async def provider(**_kwargs):
+        return litellm.ModelResponse()
+
+    stubbed(provider)
+    exporter = Exporter("hangs")
+    processor = BatchSpanProcessor(exporter, max_queue_size=2048)
+    world.recorder.provider.add_span_processor(processor)
+    router = world.traced(*deployments(world.provider))
+    for _ in range(600):
+        await router.acompletion("a", MESSAGES)
+    exporter.goes_on.set()
+    processor.force_flush()
+    processor.shutdown()
+
+    assert len(exporter.names) == len(world.recorder.spans()) == 3 * 600
 
 
 class Collector(http.server.BaseHTTPRequestHandler):
@@ -121,7 +149,7 @@ def collector(port):
 
 @pytest.mark.usefixtures("soon", "no_task_left")
 async def test_a_collector_that_is_back_after_a_while(world):
-    """What was sent meanwhile is lost, and said so by the exporter; what comes later arrives."""
+    """What the exporter gave up meanwhile is lost, and it says so; what comes later arrives."""
     exporters = pytest.importorskip("opentelemetry.exporter.otlp.proto.http.trace_exporter")
     world.exporter_complains = True
     with socket.socket() as free:
@@ -182,13 +210,66 @@ async def test_telemetry_that_fails_now_and_then(world, way):
     await as_plain(world)
 
 
+class FailsOnce(SpanProcessor, Sampler):
+    """Raises at the k-th thing that it is asked."""
+
+    def __init__(self, k, lost):
+        self.k, self.asked, self._lost = k, 0, lost
+
+    def _maybe(self):
+        self.asked += 1
+        if self.asked == self.k:
+            raise RuntimeError
+
+    def on_start(self, span, parent_context=None):
+        self._lost.append(span)
+        self._maybe()
+        self._lost.pop()
+
+    def on_end(self, span):
+        self._maybe()
+
+    def should_sample(self, *args, **kwargs):
+        self._maybe()
+        return ALWAYS_ON.should_sample(*args, **kwargs)
+
+    def get_description(self):
+        return "fails once"
+
+
+@pytest.mark.usefixtures("soon", "no_task_left")
+@pytest.mark.parametrize("way", ["processor", "sampler"])
+async def test_telemetry_that_fails_once(world, way):
+    """At each thing that a call with a retry and a fallback asks of it, and its stream, in turn."""
+    world.breaks_tracing = world.breaks_trees = True
+    world.provider.default("dep-a", Answer("one two"))
+    k, flaky = 0, None
+    while flaky is None or flaky.asked >= k:
+        k += 1
+        flaky = FailsOnce(k, world.lost)
+        world.recorder = Recorder(flaky) if way == "sampler" else Recorder()
+        if way == "processor":
+            world.recorder.provider.add_span_processor(flaky)
+        router = world.traced(*deployments(world.provider), **ARGUMENTS)
+        world.provider.script("dep-a", [ServerError()] * 2)
+        assert (await router.acompletion("a", MESSAGES)).choices[0].message.content == "hello"
+        stream = await router.acompletion("a", MESSAGES, stream=True)
+        assert [chunk.choices[0].delta.content async for chunk in stream] == ["one ", "two", None]
+        stream = None
+        world.figures["steps of telemetry that failed once"] += 1
+        world.check()
+
+    assert k > 9
+
+
 @pytest.mark.usefixtures("no_task_left")
-async def test_a_provider_that_is_shut_down_in_the_midst_of_a_stream(world):
+@pytest.mark.parametrize("of", ["spans", "measurements"])
+async def test_a_provider_that_is_shut_down_in_the_midst_of_a_stream(world, of):
     world.provider.default("dep-a", Answer("one two three"))
     router = world.traced(*deployments(world.provider))
     stream = await router.acompletion("a", MESSAGES, stream=True)
     words = [(await anext(stream)).choices[0].delta.content]
-    world.recorder.provider.shutdown()
+    (world.recorder.provider if of == "spans" else world.recorder.meter_provider).shutdown()
     words += [chunk.choices[0].delta.content async for chunk in stream]
 
     assert words == ["one ", "two ", "three", None]
@@ -221,4 +302,21 @@ async def test_a_clock_that_stands_still_and_leaps(world):
     router = world.traced(*deployments(world.provider), **ARGUMENTS)
     tracing = router.__dict__.get("_core", router).__dict__["_traced_router"]
     tracing.tree._timeline = lambda: Timeline(clock, lambda: (clock(), now))
+    await seen_by_callers(router, world.provider)
+
+
+@pytest.mark.usefixtures("soon", "no_task_left")
+@pytest.mark.parametrize("strategy", traced_router_strategies.__all__)
+async def test_a_strategy_s_clock_that_stands_still_and_leaps(world, strategy):
+    """By hours; who is picked may be anybody, and what callers see stays."""
+    rng, now = random.Random(7), 0.0
+
+    def clock():
+        nonlocal now
+        now += rng.choice([0.0, 0.0, 1e-9, 3600.0])
+        return now
+
+    made = getattr(traced_router_strategies, strategy)(clock=clock, rng=rng)
+    router = world.traced(*deployments(world.provider), routing_strategy=made, resilience=True, **ARGUMENTS)
+    world.provider.default("dep-a", Answer("one two"))
     await seen_by_callers(router, world.provider)
