@@ -1,6 +1,7 @@
 """The tree of a call by itself: what ends first counts, and whatever is open ends with its call."""
 
 import asyncio
+from typing import Any
 
 import pytest
 from opentelemetry import trace
@@ -363,6 +364,21 @@ def test_a_call_that_is_over_does_not_wait(tree, recorder):
 
     assert [s.name for s in recorder.spans()] == ["router.chat a"]
     assert recorder.open_spans() == []
+
+
+@pytest.mark.parametrize("how", ["ok", "error", "cancelled", "abandoned"])
+def test_a_call_that_an_exporter_makes_ends_with_its_attempts(tree, recorder, how):
+    """It may hold a lock, so what is abandoned ends elsewhere; nothing stays open."""
+    exporter: dict[str, Any] = {"__name__": "opentelemetry.sdk.anywhere"}
+    exec("def within(function, *args, **kwargs):\n    function(*args, **kwargs)\n", exporter)  # noqa: S102  # of that module
+    call = tree.open_call(CallFacts("chat", "a"))
+    attempt = attempt_of(call)
+    exporter["within"](attempt.left, cancelled=how == "cancelled")
+    assert not attempt.done
+    exporter["within"](call.finish, how, FailureFacts("ValueError") if how == "error" else None)
+
+    recorder.wait_for_end(2)
+    assert attempt.done
 
 
 # --- what nobody records -----------------------------------------------------------------------

@@ -14,13 +14,13 @@ from typing import Final
 _HOLD_LOCKS: Final = (
     "opentelemetry.sdk.",
     "opentelemetry.exporter.",
-    "logging",
-    "queue",
+    "logging.",
+    "queue.",
     "traced_router_strategies.",
-    "traced_router._seat",  # around a strategy of anybody's
-    "traced_router._sharing",
-    "traced_router.resilience",
-    "traced_router._capture",  # around a redactor
+    "traced_router._seat.",  # around a strategy of anybody's
+    "traced_router._sharing.",
+    "traced_router.resilience.",
+    "traced_router._capture.",  # around a redactor
 )
 
 
@@ -28,7 +28,7 @@ def interrupts() -> bool:
     """Whether what asks runs on top of such work."""
     frame = inspect.currentframe()
     while frame is not None:
-        if str(frame.f_globals.get("__name__")).startswith(_HOLD_LOCKS):
+        if f"{frame.f_globals.get('__name__')}.".startswith(_HOLD_LOCKS):
             return True
         frame = frame.f_back
     return False

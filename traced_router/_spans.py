@@ -336,14 +336,17 @@ class Attempt:
 
     @fails_open("attempt")
     def left(self, *, cancelled: bool = False) -> None:
-        """The caller left: not an error. Unless it was the call's deadline that took them away.
+        """The caller left. Where the collector has thrown them away, the end of the request follows, and ends this."""
+        if not interrupts():
+            self.leave(cancelled=cancelled)
 
-        Where the collector has thrown the caller away it waits for the end of the request, which follows.
-        """
+    @fails_open("attempt")
+    def leave(self, *, cancelled: bool) -> None:
+        """End without an answer: not an error. Unless it was the call's deadline that took the caller away."""
         countdown = self._call.countdown
         if cancelled and countdown is not None and countdown.struck:
             self.fail(_DEADLINE)
-        elif not self._done and not interrupts():
+        elif not self._done:
             self._end(None, FailureFacts("", "cancelled") if cancelled else None, left=True)
 
     @fails_open("attempt")

@@ -657,7 +657,7 @@ class Call:
             if how == "ok":
                 attempt.over()
             elif failure is None:
-                attempt.left(cancelled=how == "cancelled")
+                attempt.leave(cancelled=how == "cancelled")
             else:
                 attempt.fail(failure)
         for hop in self._open_hops[::-1]:
