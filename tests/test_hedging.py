@@ -1,7 +1,11 @@
 """When a second attempt is sent, who wins, and what becomes of the one that lost: without litellm around it."""
 
 import asyncio
+import contextlib
+import gc
+import weakref
 
+import litellm
 import pytest
 from opentelemetry.metrics import NoOpMeterProvider
 
@@ -155,7 +159,9 @@ async def test_the_delay_is_what_most_attempts_take(call, clock):
         delays.append(race.delay)
         clock.now += took
         race.finish(race.primary)
+        clock.now += 1
         race.finish(race.primary)
+        race.learn("answer")
 
     assert delays[:20] == [None] * 20
     assert delays[20] == 19  # the 95th percentile of 1, 2, …, 20
@@ -166,15 +172,36 @@ async def test_the_delay_is_what_most_attempts_take(call, clock):
     assert hedging.race(call, "g", HedgePolicy(delay=3), "chat").delay == 3
 
 
-async def test_policies_without_end_are_forgotten(call, clock):
-    hedging = Hedging(clock)
-    for number in range(_hedging._MAX_BUDGETS):
-        hedging.race(call, f"g{number}", HedgePolicy(delay=1), "chat")
+async def test_what_says_nothing_of_providers_is_not_remembered(call, clock):
+    """What litellm's cache answered; and what the hedge answered when the primary had failed."""
+    hedging, policy = Hedging(clock), HedgePolicy(warmup=1)
+    race = hedging.race(call, "g", policy, "chat")
+    race.finish(race.primary)
+    cached = litellm.ModelResponse()
+    cached._hidden_params = {"cache_hit": True}
+    race.learn(cached)
+    race = hedging.race(call, "g", policy, "chat")
+    race.hedge_begins()
+    race.fails(race.primary)
+    race.finish(_hedging.Entrant(race, "hedge"))
+    race.learn("answer")
 
-    hedging.race(call, "g0", HedgePolicy(delay=1), "chat")
-    assert len(hedging._budgets) == _hedging._MAX_BUDGETS
-    hedging.race(call, "another", HedgePolicy(delay=1), "chat")
-    assert len(hedging._budgets) == 1
+    assert hedging.race(call, "g", policy, "chat").delay is None
+
+
+async def test_the_rest_of_very_many_groups_share_a_budget(call, clock):
+    hedging, policy = Hedging(clock), HedgePolicy(delay=1, ratio=0, per_second=0.1)
+    budgets = [hedging.race(call, f"g{number}", policy, "chat")._budget for number in range(10_000)]
+
+    assert len({id(one) for one in budgets}) == len(hedging._budgets) == len(hedging._windows._windows) == 513
+    assert [budgets[place].allow() for place in (0, 1, -2, -1)] == [True, True, True, False]
+
+
+async def test_delays_of_the_calls_own_have_one_budget(call, clock):
+    hedging = Hedging(clock)
+    races = [hedging.race(call, "g", HedgePolicy(delay=d, ratio=0, per_second=0.1), "chat") for d in (1, 2)]
+
+    assert [race._budget.allow() for race in races] == [True, False]
 
 
 def test_a_window_forgets_the_oldest():
@@ -253,6 +280,85 @@ async def test_who_is_first_wins(call, recorder, others):
     assert len(asyncio.all_tasks()) == 1
 
 
+async def test_a_loser_has_time_to_tidy_up(call, recorder, others):
+    """It is cancelled once: a second time would leave its connection open."""
+    tidy = []
+
+    async def slowly():
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            for _ in range(10):
+                await asyncio.sleep(0)
+            tidy.append(True)
+            raise
+
+    play = Play(call, primary=slowly, hedge=at_once)
+
+    assert await Hedging().race(call, "g", POLICY, "chat").run(None, play, {}) == "answer"
+
+    assert tidy == [True]
+
+
+async def test_a_caller_who_does_not_wait_for_the_tidying_up(call, recorder, others):
+    enough = asyncio.Event()
+
+    async def stubborn():
+        while not enough.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await enough.wait()
+        raise RuntimeError
+
+    hedging = Hedging()
+    play = Play(call, primary=stubborn, hedge=stubborn)
+    running = asyncio.ensure_future(hedging.race(call, "g", POLICY, "chat").run(None, play, {}))
+    for _ in range(2):
+        for _ in range(10):
+            await asyncio.sleep(0)
+        running.cancel()
+    await asyncio.wait({running})
+
+    assert running.cancelled()
+    assert [a["outcome"] for a in attempts(recorder)] == ["lost", "lost"]
+    stragglers = {*hedging._stragglers}
+    assert len(stragglers) == 2
+    enough.set()
+    await asyncio.wait(stragglers)
+    await asyncio.sleep(0)
+    assert hedging._stragglers == set()
+
+
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt])
+async def test_what_ends_the_program_ends_it_where_the_caller_waits(call, recorder, others, kind):
+    async def stops():
+        raise kind
+
+    play = Play(call, primary=never, hedge=stops)
+
+    with pytest.raises(kind):
+        await Hedging().race(call, "g", POLICY, "chat").run(None, play, {})
+
+    assert len(asyncio.all_tasks()) == 1
+
+
+async def test_an_error_is_not_kept_by_the_frames_that_it_leads_to(call, recorder, others):
+    class OwnError(Exception):
+        pass
+
+    async def fails():
+        raise OwnError
+
+    gc.disable()
+    try:
+        with pytest.raises(OwnError) as raised:
+            await Hedging().race(call, "g", HedgePolicy(), "chat").run(None, Play(call, primary=fails), {})
+        error = weakref.ref(raised.value)
+        del raised
+        assert error() is None
+    finally:
+        gc.enable()
+
+
 @pytest.mark.parametrize("fails", [True, False])
 async def test_a_loser_that_does_not_let_itself_be_cancelled(call, recorder, others, monkeypatch, fails):
     monkeypatch.setattr(_hedging, "_GRACE", 0.01)
@@ -325,6 +431,28 @@ async def test_a_hedge_that_does_not_come_to_its_attempt(call, recorder, others)
 
     assert await running == "answer"
     assert attempts(recorder) == [{}]
+
+
+async def test_a_hedge_that_has_not_left_when_the_primary_fails(call, recorder, others):
+    """It stays: there is nothing any more that it could run beside."""
+    picking = asyncio.Event()
+
+    async def attempting(entrant, kwargs):
+        if entrant.role == "hedge":
+            picking.set()
+            await never()
+        return await play(entrant, kwargs)
+
+    async def fails():
+        await picking.wait()
+        raise RuntimeError
+
+    play = Play(call, primary=fails)
+
+    with pytest.raises(RuntimeError):
+        await Hedging().race(call, "g", POLICY, "chat").run(None, attempting, {})
+
+    assert len(asyncio.all_tasks()) == 1
 
 
 async def test_a_litellm_that_cannot_be_asked_who_else_there_is(call, recorder, monkeypatch):

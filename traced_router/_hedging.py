@@ -30,7 +30,8 @@ from traced_router._windows import Window, Windows
 from traced_router.hedging import HedgePolicy
 
 _WINDOW: Final = 256
-_MAX_BUDGETS: Final = 256
+_MAX_KEYS: Final = 512
+"""Groups, by what is asked of them, that have a window (some 10 kB) and a budget of their own; the rest share one."""
 _GRACE: Final = 0.1
 """Seconds that the winner's answer waits for a loser which does not let itself be cancelled."""
 
@@ -40,6 +41,15 @@ Attempting: TypeAlias = Callable[["Entrant", dict[str, Any]], Awaitable[Any]]
 
 class WithdrawnError(Exception):
     """The hedge was about to go where the primary is: it does not leave."""
+
+
+class Stop:
+    """What ends more than a call: it is raised where the caller waits."""
+
+    __slots__ = ("error",)
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
 
 
 class Hedging:
@@ -52,21 +62,25 @@ class Hedging:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.clock = clock
         self._lock = threading.Lock()
-        self._windows = Windows(_WINDOW)
-        self._budgets: dict[tuple[str, HedgePolicy], RetryBudget] = {}
-        self._stragglers: set[asyncio.Future[Any]] = set()
+        self._windows = Windows(_WINDOW, _MAX_KEYS)
+        self._budgets: dict[tuple[str | None, float, float] | None, RetryBudget] = {}
+        self._stragglers: set[asyncio.Task[Any]] = set()
 
-    def race(self, call: Call, group: str, policy: HedgePolicy, kind: object) -> "Race":
-        """One call's attempt in ``group``; ``kind`` tells apart what takes differently long."""
+    def race(self, call: Call, group: str | None, policy: HedgePolicy, kind: object) -> "Race":
+        """One call's attempt in ``group``; ``kind`` tells apart what takes differently long.
+
+        The calls' own delays have one budget: who gives each another one may not hedge them all.
+        """
+        key: tuple[str | None, float, float] | None = (group, policy.ratio, policy.per_second)
         with self._lock:
-            budget = self._budgets.get((group, policy))
+            if key not in self._budgets and len(self._budgets) >= _MAX_KEYS:
+                key = None
+            budget = self._budgets.get(key)
             if budget is None:
-                if len(self._budgets) >= _MAX_BUDGETS:
-                    self._budgets.clear()
                 budget = RetryBudget(ratio=policy.ratio, per_second=policy.per_second, clock=self.clock)
-                self._budgets[group, policy] = budget
+                self._budgets[key] = budget
             window = self._windows.of((group, kind))
-            delay = window.quantile(policy.quantile, policy.warmup) if policy.delay is None else policy.delay
+            delay = window.quantile(policy.quantile, policy.warmup) if policy.delay is None else float(policy.delay)
         budget.call()
         return Race(self, call, budget, window, delay)
 
@@ -75,12 +89,12 @@ class Hedging:
         with self._lock:
             window.add(seconds)
 
-    def outlives(self, task: "asyncio.Future[Any]") -> None:
-        """A loser does not let itself be cancelled; the event loop alone would not keep it."""
+    def outlives(self, task: "asyncio.Task[Any]") -> None:
+        """Nobody waits for a loser any longer; the event loop alone would not keep it."""
         self._stragglers.add(task)
         task.add_done_callback(self._gone)
 
-    def _gone(self, task: "asyncio.Future[Any]") -> None:
+    def _gone(self, task: "asyncio.Task[Any]") -> None:
         self._stragglers.discard(task)
         if not task.cancelled():
             task.exception()  # nobody wants to know, and asyncio would complain
@@ -89,7 +103,7 @@ class Hedging:
 class Entrant:
     """One of the two, with the attempts that it makes (one, but for what litellm repeats inside a group)."""
 
-    __slots__ = ("_attempts", "_estimate", "_race", "begun", "guard", "role", "stream")
+    __slots__ = ("_attempts", "_estimate", "_race", "begun", "failed", "guard", "role", "stream")
 
     def __init__(self, race: "Race", role: str) -> None:
         self.guard = race.call.guard
@@ -97,6 +111,8 @@ class Entrant:
         self._attempts: list[Attempt] = []
         self._estimate: Callable[[], float | None] | None = None
         self.role = role
+        self.failed = False
+        """Whether it gets no answer."""
         self.begun: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Done when an attempt begins."""
         self.stream: ReadAhead | None = None
@@ -174,13 +190,25 @@ class Entrant:
 
     async def run(self, attempting: Attempting, kwargs: dict[str, Any]) -> Any:
         """Its answer; of a stream, when the first chunk with content is there."""
+        try:
+            return await self._run(attempting, kwargs)
+        except (KeyboardInterrupt, SystemExit) as error:  # from a task it would pass the caller by, and end the loop
+            self._race.finish(self)
+            return Stop(error)
+        except BaseException:
+            self._race.fails(self)
+            raise
+
+    async def _run(self, attempting: Attempting, kwargs: dict[str, Any]) -> Any:
         answer = await attempting(self, kwargs)
         if self.stream is None:
             self._follow(answer)
         try:
             if self.stream is None or await self.stream.prime():
                 self._race.finish(self)
-        except BaseException:
+            else:
+                self._race.fails(self)
+        except asyncio.CancelledError:
             await self.give_up(answer)
             raise
         return answer
@@ -219,6 +247,7 @@ class Race:
         "_hedging",
         "_running",
         "_started",
+        "_took",
         "_window",
         "call",
         "delay",
@@ -233,7 +262,8 @@ class Race:
         self._budget = budget
         self._window = window
         self._started = hedging.clock()
-        self._running: dict[asyncio.Future[Any], Entrant] = {}
+        self._running: dict[asyncio.Task[Any], Entrant] = {}
+        self._took: float | None = None
         self.delay = delay
         self.hedged = False
         """Whether there are two."""
@@ -258,10 +288,25 @@ class Race:
             return
         self.winner = winner
         winner.stands(None)
-        self._hedging.took(self._window, self._hedging.clock() - self._started)
+        if not self.primary.failed:
+            self._took = self._hedging.clock() - self._started
+        self._cancel_all_but(winner)
+
+    def fails(self, loser: Entrant) -> None:
+        """``loser`` gets no answer. Where the primary fails before the hedge has left, litellm is to retry, or not."""
+        loser.failed = True
+        if loser is self.primary and not self.hedged:
+            self._cancel_all_but(loser)
+
+    def _cancel_all_but(self, one: Entrant) -> None:
         for task, entrant in self._running.items():
-            if entrant is not winner:
-                task.cancel()
+            if entrant is not one:
+                _cancel(task)
+
+    def learn(self, answer: object) -> None:
+        """Remember how long it took to ``answer``, unless that says nothing of providers."""
+        if self._took is not None and not seams.from_cache(seams.hidden_params(answer)):
+            self._hedging.took(self._window, self._took)
 
     # --- the race ----------------------------------------------------------------------------------
 
@@ -280,27 +325,39 @@ class Race:
                 if others is not None and not first.done():
                     self._start(Entrant(self, n.HEDGE), attempting, others)
             task = await self._first_answer() or first
-            await self._drop([one for one in self._running if one is not task], _GRACE)
+            losers = [one for one in self._running if one is not task]
+            for loser in losers:
+                _cancel(loser)
+            await self._drop(losers, _GRACE)
         except GeneratorExit:  # nobody may wait here any more
             for one in self._running:
                 with contextlib.suppress(RuntimeError):  # the event loop may be closed
                     one.cancel()
             raise
         except BaseException:
+            for one in self._running:
+                one.cancel()
             await self._drop([*self._running], None)
             raise
         finally:
             for entrant in self._running.values():
                 entrant.rest()
             self._running.clear()
-        return task.result()
+        try:
+            answer = task.result()
+        finally:
+            del first, task, losers  # an error leads to this frame, and they lead to the error
+        if isinstance(answer, Stop):
+            raise answer.error
+        self.learn(answer)
+        return answer
 
-    def _start(self, entrant: Entrant, attempting: Attempting, kwargs: dict[str, Any]) -> "asyncio.Future[Any]":
+    def _start(self, entrant: Entrant, attempting: Attempting, kwargs: dict[str, Any]) -> "asyncio.Task[Any]":
         task = asyncio.ensure_future(entrant.run(attempting, kwargs))
         self._running[task] = entrant
         return task
 
-    async def _is_late(self, first: "asyncio.Future[Any]", delay: float) -> bool:
+    async def _is_late(self, first: "asyncio.Task[Any]", delay: float) -> bool:
         """Whether the primary has called its provider, and has no answer ``delay`` seconds later."""
         await asyncio.wait({first, self.primary.begun}, return_when=asyncio.FIRST_COMPLETED)
         if not first.done():
@@ -323,7 +380,7 @@ class Race:
             return None
         return seams.arguments_beside(kwargs, taken)
 
-    async def _first_answer(self) -> "asyncio.Future[Any] | None":
+    async def _first_answer(self) -> "asyncio.Task[Any] | None":
         """Who has an answer first; ``None`` when nobody has one."""
         waiting = set(self._running)
         while waiting:
@@ -333,16 +390,22 @@ class Race:
                     return task
         return None
 
-    async def _drop(self, tasks: "Sequence[asyncio.Future[Any]]", patience: float | None) -> None:
-        """Cancel these, wait ``patience`` seconds for them, and see that nothing of them stays."""
+    async def _drop(self, tasks: "Sequence[asyncio.Task[Any]]", patience: float | None) -> None:
+        """Wait ``patience`` seconds for these, which are cancelled, and see that nothing of them stays."""
+        try:
+            if tasks:
+                await asyncio.wait(tasks, timeout=patience)
+        finally:
+            for task in tasks:
+                self._running[task].leave()
+                if not task.done():
+                    self._hedging.outlives(task)
         for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks, timeout=patience)
-        for task in tasks:
-            entrant = self._running[task]
-            entrant.leave()
-            if not task.done():
-                self._hedging.outlives(task)
-            elif not task.cancelled() and task.exception() is None:
-                await entrant.give_up(task.result())
+            if task.done() and not task.cancelled() and task.exception() is None:
+                await self._running[task].give_up(task.result())
+
+
+def _cancel(task: "asyncio.Task[Any]") -> None:
+    """Cancel ``task``, once: it may take time to tidy up."""
+    if not task.cancelling():
+        task.cancel()

@@ -377,9 +377,9 @@ class TracedRouter(Router):
         _tracing(self).trace_headers(deployment, parameters)
         scope = current_scope()
         if scope is not None:
-            scope.updated(self, deployment, parameters)
             if scope.entrant is not None:
                 scope.entrant.admit(deployment, parameters)
+            scope.updated(self, deployment, parameters)
             if scope.call.repeats is not None or scope.call.countdown is not None:
                 _keep_in_time(scope.call, parameters)
         return result
@@ -699,12 +699,13 @@ def _followed(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple
 @fails_open("attempt")
 def _race(router: Any, tracing: RouterTracing, call: Call, function: str, kwargs: Mapping[str, Any]) -> Race | None:
     """The race of an attempt that may be hedged."""
-    group = seams.model_group_of(router, kwargs.get("model"))
-    policy = of_group(call.hedges or {}, group)
+    group, hedges = seams.model_group_of(router, kwargs.get("model")), call.hedges or {}
+    policy = of_group(hedges, group)
     if policy is None or group is None or not is_repeatable(router, function, kwargs):
         return None
     kind = (function, seams.endpoint_of(kwargs), kwargs.get("stream") is True)
-    return tracing.hedging.race(call, group, policy, kind)
+    known = group if group in hedges else tracing.names.group(group)
+    return tracing.hedging.race(call, known, policy, kind)
 
 
 # litellm's proxy reads which arguments a router takes.

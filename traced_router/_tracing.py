@@ -147,7 +147,8 @@ class RouterTracing:
         self.capabilities = capabilities
         self.guard = Guard(self._meters)
         self.reader = _readers.DeploymentReader()
-        self.metrics = Metrics(self._meters, Configured(router, self.reader), self.guard)
+        self.names = Configured(router, self.reader)
+        self.metrics = Metrics(self._meters, self.names, self.guard)
         lacking = tuple(f"{layer}={level}" for layer, level in capabilities.items() if level != "full")
         self.tree = Tree(
             self._current_tracer,

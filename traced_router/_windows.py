@@ -9,7 +9,7 @@ from collections import deque
 from typing import Final
 
 _MAX_KEYS: Final = 64
-"""Keys that have a window of their own; the rest share one. Some 40 kB each, with 1,000 durations."""
+"""Some 40 kB each, with 1,000 durations."""
 
 
 class Windows:
@@ -17,17 +17,19 @@ class Windows:
 
     Args:
         size: durations that each window holds.
+        keys: how many have one of their own; the rest share one.
     """
 
-    __slots__ = ("_size", "_windows")
+    __slots__ = ("_keys", "_size", "_windows")
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, keys: int = _MAX_KEYS) -> None:
         self._size = size
+        self._keys = keys
         self._windows: dict[object, Window] = {}
 
     def of(self, key: object) -> "Window":
         """The window of ``key``, or that of all for whom there is no room."""
-        if key not in self._windows and len(self._windows) >= _MAX_KEYS:
+        if key not in self._windows and len(self._windows) >= self._keys:
             key = None
         window = self._windows.get(key)
         if window is None:

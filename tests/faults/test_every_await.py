@@ -186,6 +186,16 @@ CALLS = {
     "a hedge": (hedged, []),
     "a hedged stream": (read_hedged, []),
     "a policy within a deadline": (by(answer, retrying=POLICY, deadline=DEADLINE), [RateLimited(retry_after=1)] * 2),
+    "a hedge of one that fails": (by(answer, hedging=HEDGES), [ServerError()]),
+    "a hedged embedding": (by(embed, hedging=HEDGES), []),
+    "a hedged stream that recovers": (by(read, hedging=HEDGES), [DieMidStream(0)] * 2),
+    "a hedged responses stream": (by(read_responses, hedging=HEDGES, store=False), []),
+    "a hedged messages stream": (by(read_messages, hedging=HEDGES), []),
+    "a hedged text completion": (by(answer_text, hedging=HEDGES), [ServerError()]),
+    "a hedged policy within a deadline": (
+        by(read, hedging=HEDGES, retrying=POLICY, deadline=DEADLINE),
+        [ServerError()] * 2,
+    ),
 }
 TOGETHER = {
     "a batch": batch,
@@ -197,13 +207,19 @@ TOGETHER = {
 }
 
 
-def deployments(provider: Any) -> list[Any]:
+def deployments(provider: Any, *, twice: bool = False) -> list[Any]:
+    """One for each group; those that a hedge can go to ``twice``."""
+    more = [
+        provider.deployment("dep-a2", group="a"),
+        provider.deployment("dep-e2", group="e", model="openai/text-embedding-3-small"),
+    ]
     return [
         provider.deployment("dep-a", group="a"),
         provider.deployment("dep-b", group="b"),
         provider.deployment("dep-h", group="h"),
         provider.deployment("dep-i", group="h"),
         provider.deployment("dep-e", group="e", model="openai/text-embedding-3-small"),
+        *(more if twice else []),
     ]
 
 
@@ -213,7 +229,8 @@ def deployments(provider: Any) -> list[Any]:
 async def test_cancelled(world, provider, name):
     call, script = CALLS[name]
     provider.default("dep-a", Answer("one two three"))
-    router = world.traced(*deployments(provider), num_retries=1, fallbacks=[{"a": ["b"]}], disable_cooldowns=True)
+    models = deployments(provider, twice="hedge" in name)
+    router = world.traced(*models, num_retries=1, fallbacks=[{"a": ["b"]}], disable_cooldowns=True)
     await router.acompletion("b", MESSAGES)  # the connections stand
     await asyncio.wait([asyncio.create_task(answer(router))])
     tasks = asyncio.all_tasks()
@@ -243,7 +260,8 @@ def test_destroyed(world, provider, name):
     call, script = CALLS[name]
     world.breaks_trees = name in TOGETHER  # a batch that is destroyed is over before its members begin
     provider.default("dep-a", Answer("one two three"))
-    router = world.traced(*deployments(provider), num_retries=1, fallbacks=[{"a": ["b"]}], disable_cooldowns=True)
+    models = deployments(provider, twice="hedge" in name)
+    router = world.traced(*models, num_retries=1, fallbacks=[{"a": ["b"]}], disable_cooldowns=True)
     for k in range(1, MOST):
         provider.script("dep-a", script)
         run = asyncio.run if name in TOGETHER else stopping_dead

@@ -616,6 +616,41 @@ async def test_a_strategy_of_the_user_s_that_picks_the_same_again(provider, hedg
     )
 
 
+async def test_a_reranker_of_the_user_s_that_picks_the_same_again(provider, hedged, recorder):
+    """litellm checks nothing between the pick and the call: the attempt begins with the pick."""
+    gate = provider.gate()
+    provider.default("dep-a", Answer(hold_before=gate))
+    cohere = [provider.deployment(name, model="cohere/rerank-v3.5") for name in ("dep-a", "dep-b")]
+    made = hedged(*cohere, routing_strategy="simple-shuffle")
+    _install(made, _Custom(made, 0, 0))
+    call = asyncio.ensure_future(made.arerank(model="gpt-4o", query="q", documents=["d"]))
+    await _until(lambda: len(recorder.spans()) == 2)
+    gate.open()
+    await call
+
+    assert provider.hits() == 1
+    assert_tree(
+        recorder,
+        request(
+            select("dep-a"),
+            attempt(1, "dep-a", name="rerank rerank-v3.5"),
+            select("dep-a"),
+            name="router.rerank gpt-4o",
+            **{"traced_router.hedges": absent},
+        ),
+    )
+
+
+async def test_names_that_callers_make_up_are_one_group(provider, hedged, recorder):
+    made = hedged(hedging=True)
+    for number in range(3):
+        with pytest.raises(litellm.BadRequestError):
+            await made.acompletion(f"made-up-{number}", MESSAGES)
+
+    hedging = seams.core_of(made).__dict__["_traced_router"].hedging
+    assert list(hedging._budgets) == [("_other", 0.1, 0.1)]
+
+
 @pytest.mark.parametrize(
     ("name", "arguments"),
     [
