@@ -1,18 +1,21 @@
-"""Hedged calls that are cancelled, or decided, at each suspension point of the two attempts in turn.
+"""Hedged calls: cancelled, or decided, at each suspension point of the two attempts in turn; and a thousand at once.
 
 A hedged call waits for two tasks, so what stops the call at its own suspension points leaves most of theirs out.
 Here each of the two is driven by something that counts what it waits for, and acts at the k-th time.
 """
 
 import asyncio
+import random
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import litellm
 import pytest
 
 from traced_router import HedgePolicy, _hedging
+from traced_router import _litellm as seams
 from traced_router import _names as n
-from traced_router.testing import Answer, DieMidStream, ServerError, SlowFirstByte
+from traced_router.testing import Answer, DieMidStream, LiveCheck, LiveCheckLimits, ServerError, SlowFirstByte
 
 MESSAGES = [{"role": "user", "content": "hi"}]
 AT_ONCE = HedgePolicy(delay=0, ratio=1)
@@ -113,10 +116,10 @@ CALLS = {
 }
 
 
-def deployments(provider: Any) -> list[Any]:
+def deployments(provider: Any, at_once: int = 1) -> list[Any]:
     embedding = {"group": "e", "model": "openai/text-embedding-3-small"}
     return [
-        provider.deployment(name, max_parallel_requests=1, **{"group": "a", **more})
+        provider.deployment(name, max_parallel_requests=at_once, **{"group": "a", **more})
         for name, more in (("dep-a", {}), ("dep-b", {}), ("dep-e", embedding), ("dep-f", embedding))
     ]
 
@@ -165,3 +168,49 @@ async def test_at_every_suspension_of_either(world, provider, points, name, role
             await asyncio.wait_for(call(router, one, hedging=False), 10)
 
     assert k > 1
+
+
+@pytest.mark.usefixtures("soon", "no_task_left")
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")  # as above, up to 1.95
+@pytest.mark.parametrize("seed", [0, 1])
+async def test_a_thousand_hedged_calls_at_once(world, stubbed, seed):
+    """A fifth of the attempts fails, a tenth of the calls is cancelled, and a fifth of the attempts may be hedged."""
+    rng, called = random.Random(seed), 0
+
+    async def provider(**_kwargs):
+        nonlocal called
+        called += 1
+        for _ in range(rng.randrange(30)):
+            await asyncio.sleep(0)
+        if rng.random() < 0.2:
+            raise litellm.InternalServerError("m", "openai", "gpt-4o")
+        return litellm.ModelResponse()
+
+    async def one(router, number):
+        task = asyncio.ensure_future(router.acompletion("a", MESSAGES))
+        if number % 10 == 0:
+            for _ in range(1 + number // 10 % 50):
+                await asyncio.sleep(0)
+            task.cancel()
+        await asyncio.wait([task])
+
+    stubbed(provider)
+    live = LiveCheck(limits=LiveCheckLimits(checks_per_second=1000))
+    world.recorder.provider.add_span_processor(live)
+    policy = HedgePolicy(delay=0.0, ratio=0.2, per_second=0.1)
+    router = world.traced(*deployments(world.provider, 500), num_retries=1, hedging=policy, disable_cooldowns=True)
+    hedging = seams.core_of(router).__dict__["_traced_router"].hedging
+    hedging.clock = lambda: 100.0
+    await asyncio.gather(*(one(router, number) for number in range(1000)))
+
+    trees = world.recorder.trees()
+    (budget,) = hedging._budgets.values()
+    granted = budget.snapshot()
+    attempts = [node for tree in trees for node in tree.walk() if n.DEPLOYMENT_ATTEMPT in node.attributes]
+    cancelled = sum(node.attributes.get(n.ERROR_CATEGORY) == "cancelled" for node in attempts)
+    hedges = sum(tree.attributes.get(n.HEDGES, 0) for tree in trees)
+    assert len(trees) == live.counts.checked == 1000
+    assert live.counts.violations == {}
+    assert called <= world.attempts() <= called + cancelled
+    assert 100 < hedges <= granted.retries <= 0.2 * granted.calls + 1
+    assert sum(tree.attributes.get(n.HEDGES_DENIED, 0) for tree in trees) == granted.denied > 100
