@@ -48,6 +48,8 @@ def tracing(
     _say_that_events_are_missing(made)
     if foreign and made.policies:
         logger.warning("this litellm's core retries by itself and asks no Python: retrying= has no effect")
+    if foreign and made.hedges:
+        logger.warning("this litellm's core calls providers by itself and asks no Python: hedging= has no effect")
     _say_what_writes_on_our_spans()
     return made
 

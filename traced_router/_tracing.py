@@ -171,7 +171,7 @@ class RouterTracing:
         )
         self.policies = policies_of(settings.retrying if arguments.retrying is None else arguments.retrying)
         self._deadlines = deadlines_of(settings.deadline if arguments.deadline is None else arguments.deadline)
-        self._hedges = hedges_of(settings.hedging if arguments.hedging is None else arguments.hedging)
+        self.hedges = hedges_of(settings.hedging if arguments.hedging is None else arguments.hedging)
         self.hedging = Hedging()
 
     def _capture(self, arguments: Arguments, settings: TracedRouterSettings) -> Capture | None:
@@ -205,12 +205,12 @@ class RouterTracing:
         """
         retrying, deadline, hedging = kwargs.pop(RETRYING, None), kwargs.pop(DEADLINE, None), kwargs.pop(HEDGING, None)
         said = retrying is not None or deadline is not None or hedging is not None
-        if not (said or self.policies or self._deadlines or self._hedges):
+        if not (said or self.policies or self._deadlines or self.hedges):
             return None
         return Wishes(
             self.policies if retrying is None else policies_of(retrying),
             self._deadlines if deadline is None else deadlines_of(deadline),
-            self._hedges if hedging is None else hedges_of(hedging),
+            self.hedges if hedging is None else hedges_of(hedging),
         )
 
     @fails_open("request")

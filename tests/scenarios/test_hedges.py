@@ -642,7 +642,7 @@ async def test_a_reranker_of_the_user_s_that_picks_the_same_again(provider, hedg
 
 
 async def test_names_that_callers_make_up_are_one_group(provider, hedged, recorder):
-    made = hedged(hedging=True)
+    made = hedged(hedging=1)
     for number in range(3):
         with pytest.raises(litellm.BadRequestError):
             await made.acompletion(f"made-up-{number}", MESSAGES)

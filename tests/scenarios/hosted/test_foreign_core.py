@@ -281,3 +281,12 @@ async def test_a_retry_policy_has_no_effect_and_a_deadline_has(provider, foreign
 
     assert "this litellm's core retries by itself and asks no Python: retrying= has no effect" in caplog.messages
     assert recorder.tree().attributes["error.type"] == "DeadlineExceeded"
+
+
+async def test_hedges_have_no_effect(provider, foreign, recorder, caplog):
+    made = foreign(provider.deployment("dep-a"), provider.deployment("dep-b"), hedging=0)
+
+    await made.acompletion("gpt-4o", MESSAGES)
+
+    assert "this litellm's core calls providers by itself and asks no Python: hedging= has no effect" in caplog.messages
+    assert provider.hits() == 1
