@@ -9,7 +9,7 @@ import litellm
 import pytest
 from opentelemetry.metrics import NoOpMeterProvider
 
-from traced_router import ConfigurationError, HedgePolicy, _hedging
+from traced_router import ConfigurationError, HedgePolicy, _hedging, last_request
 from traced_router import _litellm as seams
 from traced_router._facts import AnswerFacts, AttemptFacts, CallFacts, DeploymentFacts
 from traced_router._followers import AttemptFollower
@@ -357,6 +357,20 @@ async def test_an_error_is_not_kept_by_the_frames_that_it_leads_to(call, recorde
         assert error() is None
     finally:
         gc.enable()
+
+
+async def test_what_the_budget_refuses_stands_on_the_request(call, recorder, others):
+    async def until_refused():
+        while not call.ledger.hedges_denied:
+            await asyncio.sleep(0)
+        return "answer"
+
+    policy = HedgePolicy(delay=0.0, ratio=0, per_second=0)
+    assert await Hedging().race(call, "g", policy, "chat").run(None, Play(call, primary=until_refused), {}) == "answer"
+    call.finish("ok")
+
+    assert recorder.tree().attributes["traced_router.hedges.denied"] == 1
+    assert last_request().hedges_denied == 1
 
 
 @pytest.mark.parametrize("fails", [True, False])
