@@ -193,7 +193,7 @@ class Entrant:
         try:
             return await self._run(attempting, kwargs)
         except (KeyboardInterrupt, SystemExit) as error:  # from a task it would pass the caller by, and end the loop
-            self._race.finish(self)
+            self.answered()
             return Stop(error)
         except BaseException:
             self._race.fails(self)
@@ -205,7 +205,7 @@ class Entrant:
             self._follow(answer)
         try:
             if self.stream is None or await self.stream.prime():
-                self._race.finish(self)
+                self.answered()
             else:
                 self._race.fails(self)
         except asyncio.CancelledError:

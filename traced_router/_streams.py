@@ -189,18 +189,17 @@ class ReadAhead(_Async):
         follower: hears of it when it is.
     """
 
-    __slots__ = ("_chunks", "_end", "_heard")
+    __slots__ = ("_chunks", "_end")
 
     def __init__(self, stream: Any, follower: AttemptFollower) -> None:
         super().__init__(stream, follower, None)
-        object.__setattr__(self, "_heard", follower)
         object.__setattr__(self, "_chunks", deque())
         object.__setattr__(self, "_end", None)
         _Async.__aiter__(self)
 
     async def prime(self) -> bool:
         """Read that far; whether the stream lives. One that does not raises when it is read."""
-        heard, chunks = self._heard, self._chunks
+        heard, chunks = cast("AttemptFollower", self._follower), self._chunks
         while not heard.has_content and len(chunks) < _MAX_AHEAD:
             try:
                 chunks.append(await _Async.__anext__(self))

@@ -279,19 +279,20 @@ def test_destroyed(world, provider, name):
     assert k > 1
 
 
+async def suspends(**kwargs):
+    """A provider that suspends a known number of times, and fails for the first deployment."""
+    await asyncio.sleep(0)
+    if kwargs["model_info"]["id"] == "dep-a":
+        await asyncio.sleep(0)
+        raise litellm.InternalServerError("m", "openai", "gpt-4o")
+    return litellm.ModelResponse()
+
+
 @pytest.mark.usefixtures("soon", "no_task_left")
 @pytest.mark.parametrize("close", [False, True], ids=["cancelled", "destroyed"])
 async def test_tracing_adds_no_suspension_point(world, stubbed, close):
     """Plain Router beside it, over a provider that suspends a known number of times."""
-
-    async def provider(**kwargs):
-        await asyncio.sleep(0)
-        if kwargs["model_info"]["id"] == "dep-a":
-            await asyncio.sleep(0)
-            raise litellm.InternalServerError("m", "openai", "gpt-4o")
-        return litellm.ModelResponse()
-
-    stubbed(provider)
+    stubbed(suspends)
     arguments = {"num_retries": 2, "fallbacks": [{"a": ["b"]}], "disable_cooldowns": True}
     models = deployments(world.provider)
     seen = []
@@ -311,14 +312,7 @@ async def test_tracing_adds_no_suspension_point(world, stubbed, close):
 @pytest.mark.usefixtures("soon", "no_task_left")
 @pytest.mark.parametrize("name", TOGETHER)
 async def test_cancelled_at_every_turn_of_the_loop(world, stubbed, name):
-    async def provider(**kwargs):
-        await asyncio.sleep(0)
-        if kwargs["model_info"]["id"] == "dep-a":
-            await asyncio.sleep(0)
-            raise litellm.InternalServerError("m", "openai", "gpt-4o")
-        return litellm.ModelResponse()
-
-    stubbed(provider)
+    stubbed(suspends)
     router = world.traced(*deployments(world.provider), num_retries=1, fallbacks=[{"a": ["b"]}], disable_cooldowns=True)
     ends: list[str] = []
     while ends.count("NoneType") < 2 and len(ends) < MOST:

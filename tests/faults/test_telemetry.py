@@ -2,7 +2,6 @@
 
 import contextlib
 import http.server
-import itertools
 import random
 import socket
 import threading
@@ -173,14 +172,15 @@ async def test_a_collector_that_is_back_after_a_while(world):
 # --- processors, samplers, providers -----------------------------------------------------------
 
 
-class Flaky(SpanProcessor, Sampler):
-    """Raises at every third thing that it is asked, wherever that is."""
+class Faulty(SpanProcessor, Sampler):
+    """Raises at some of the things that it is asked, counted from 1."""
 
-    def __init__(self, lost):
-        self._asked, self._lost = itertools.count(1), lost
+    def __init__(self, lost, raises_at):
+        self.asked, self._lost, self._raises_at = 0, lost, raises_at
 
     def _maybe(self):
-        if next(self._asked) % 3 == 0:
+        self.asked += 1
+        if self._raises_at(self.asked):
             raise RuntimeError
 
     def on_start(self, span, parent_context=None):
@@ -196,45 +196,19 @@ class Flaky(SpanProcessor, Sampler):
         return ALWAYS_ON.should_sample(*args, **kwargs)
 
     def get_description(self):
-        return "flaky"
+        return "faulty"
 
 
 @pytest.mark.usefixtures("soon", "no_task_left")
 @pytest.mark.parametrize("way", ["processor", "sampler"])
 async def test_telemetry_that_fails_now_and_then(world, way):
     world.breaks_tracing = world.breaks_trees = True
+    flaky = Faulty(world.lost, lambda asked: asked % 3 == 0)
     if way == "processor":
-        world.recorder.provider.add_span_processor(Flaky(world.lost))
+        world.recorder.provider.add_span_processor(flaky)
     else:
-        world.recorder = Recorder(Flaky(world.lost))
+        world.recorder = Recorder(flaky)
     await as_plain(world)
-
-
-class FailsOnce(SpanProcessor, Sampler):
-    """Raises at the k-th thing that it is asked."""
-
-    def __init__(self, k, lost):
-        self.k, self.asked, self._lost = k, 0, lost
-
-    def _maybe(self):
-        self.asked += 1
-        if self.asked == self.k:
-            raise RuntimeError
-
-    def on_start(self, span, parent_context=None):
-        self._lost.append(span)
-        self._maybe()
-        self._lost.pop()
-
-    def on_end(self, span):
-        self._maybe()
-
-    def should_sample(self, *args, **kwargs):
-        self._maybe()
-        return ALWAYS_ON.should_sample(*args, **kwargs)
-
-    def get_description(self):
-        return "fails once"
 
 
 @pytest.mark.usefixtures("soon", "no_task_left")
@@ -246,7 +220,7 @@ async def test_telemetry_that_fails_once(world, way):
     k, flaky = 0, None
     while flaky is None or flaky.asked >= k:
         k += 1
-        flaky = FailsOnce(k, world.lost)
+        flaky = Faulty(world.lost, k.__eq__)
         world.recorder = Recorder(flaky) if way == "sampler" else Recorder()
         if way == "processor":
             world.recorder.provider.add_span_processor(flaky)
